@@ -1,0 +1,87 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// YAML prints every setting with its effective value, in a form that Load reads again.
+func (c *Config) YAML() string {
+	var b strings.Builder
+	printMap(&b, reflect.ValueOf(c).Elem(), "")
+	return b.String()
+}
+
+func printMap(b *strings.Builder, v reflect.Value, indent string) {
+	for _, f := range fieldsOf(v) {
+		switch {
+		case f.val.Kind() == reflect.Struct:
+			fmt.Fprintf(b, "%s%s:\n", indent, f.key)
+			printMap(b, f.val, indent+"  ")
+		case f.val.Kind() == reflect.Slice && f.val.Len() == 0:
+			fmt.Fprintf(b, "%s%s: []\n", indent, f.key)
+		case f.val.Kind() == reflect.Slice:
+			fmt.Fprintf(b, "%s%s:\n", indent, f.key)
+			for i := range f.val.Len() {
+				printItem(b, f.val.Index(i), indent)
+			}
+		default:
+			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.val))
+		}
+	}
+}
+
+func printItem(b *strings.Builder, v reflect.Value, indent string) {
+	if v.Kind() != reflect.Struct {
+		fmt.Fprintf(b, "%s- %s\n", indent, scalarText(v))
+		return
+	}
+	var parts []string
+	for _, f := range fieldsOf(v) {
+		parts = append(parts, f.key+": "+scalarText(f.val))
+	}
+	fmt.Fprintf(b, "%s- {%s}\n", indent, strings.Join(parts, ", "))
+}
+
+func scalarText(v reflect.Value) string {
+	switch {
+	case v.Type() == durationType:
+		return short(time.Duration(v.Int()))
+	case v.Kind() == reflect.Bool:
+		return strconv.FormatBool(v.Bool())
+	}
+	// A JSON string is a YAML string; strconv.Quote's escapes are a subset of YAML's.
+	return strconv.Quote(v.String())
+}
+
+// Tree is the settings as maps and lists of plain values, for JSON.
+func (c *Config) Tree() map[string]any { return tree(reflect.ValueOf(c).Elem()) }
+
+func tree(v reflect.Value) map[string]any {
+	m := map[string]any{}
+	for _, f := range fieldsOf(v) {
+		m[f.key] = plain(f.val)
+	}
+	return m
+}
+
+func plain(v reflect.Value) any {
+	switch {
+	case v.Kind() == reflect.Struct:
+		return tree(v)
+	case v.Type() == durationType:
+		return short(time.Duration(v.Int()))
+	case v.Kind() == reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = plain(v.Index(i))
+		}
+		return list
+	case v.Kind() == reflect.Bool:
+		return v.Bool()
+	}
+	return v.String()
+}

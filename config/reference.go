@@ -1,0 +1,64 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Reference is docs/reference/config.md, made from the tags of Config.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Settings
+
+<!-- Made from the declarations in config/config.go by "go test ./config -update". Do not edit. -->
+
+The file is ` + "`" + DefaultFile + "`" + `, or what ` + "`--config`" + ` names. Every key is optional, and every key outside a list has a
+variable that wins over the file; lists and maps are written there as YAML or JSON, and an empty variable counts as not set.
+A list in the environment replaces the whole list of the file. Unknown keys are errors. Durations are written as ` + "`60s`, `1m30s`, `500ms`" + `.
+` + "`inpod check`" + ` prints the settings in effect and everything that is wrong with them.
+`)
+	walk("", reflect.TypeFor[Config](), func(path string, sf reflect.StructField) {
+		switch {
+		case sf.Type.Kind() == reflect.Struct:
+			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | type | default | variable | |\n|---|---|---|---|---|\n", path, sf.Tag.Get("doc"))
+			return
+		case strings.Contains(path, "[]") && first(sf):
+			list, _, _ := strings.Cut(path, "[]")
+			fmt.Fprintf(&b, "\n### Each item of %s\n\n| key | type | default | variable | |\n|---|---|---|---|---|\n", list)
+		}
+		def := "`" + sf.Tag.Get("default") + "`"
+		switch {
+		case sf.Tag.Get("required") != "":
+			def = "required"
+		case sf.Tag.Get("default") == "":
+			def = "none"
+		}
+		env := "`" + EnvName(path) + "`"
+		if strings.Contains(path, "[]") {
+			env = "–"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", path, typeName(sf), def, env, sf.Tag.Get("doc"))
+	})
+	return b.String()
+}
+
+// first tells whether a field is the first of its struct.
+func first(sf reflect.StructField) bool { return len(sf.Index) == 1 && sf.Index[0] == 0 }
+
+func typeName(sf reflect.StructField) string {
+	if enum := sf.Tag.Get("enum"); enum != "" {
+		return strings.ReplaceAll("`"+enum+"`", "|", "`, `")
+	}
+	switch {
+	case sf.Type == durationType:
+		return "duration"
+	case sf.Type.Kind() == reflect.Bool:
+		return "true or false"
+	case sf.Type.Kind() == reflect.Slice && sf.Type.Elem().Kind() == reflect.Struct:
+		return "list of maps"
+	case sf.Type.Kind() == reflect.Slice:
+		return "list of strings"
+	}
+	return "string"
+}
