@@ -119,7 +119,12 @@ func bare(err error) error {
 	return err
 }
 
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+var (
+	yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+	// parserText is what the YAML library says of tokens in the wrong place: with those it counts lines from 0
+	// and names the line of the error or of where the enclosing collection begins.
+	parserText = regexp.MustCompile(`^did not find expected (<|node content|key$|'-' indicator|',' or)`)
+)
 
 // document decodes the one YAML document of a file into v.
 func (d *decoder) document(data []byte, v reflect.Value) {
@@ -154,10 +159,12 @@ func (d *decoder) syntax(err error) {
 	msg := err.Error()
 	m := yamlLine.FindStringSubmatch(msg)
 	line, _ := strconv.Atoi(m[1]) // 0 where the parser names none
-	d.problems = append(d.problems, Problem{
-		File: d.src.file, Line: line, Env: d.src.env,
-		Msg: "is not valid YAML: " + strings.TrimPrefix(msg, m[0]),
-	})
+	msg = strings.TrimPrefix(msg, m[0])
+	if parserText.MatchString(msg) {
+		line++
+		msg += " (here or further down)"
+	}
+	d.problems = append(d.problems, Problem{File: d.src.file, Line: line, Env: d.src.env, Msg: "is not valid YAML: " + msg})
 }
 
 // firstBad is the offset of the first NUL or byte that is not UTF-8.

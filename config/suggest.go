@@ -10,7 +10,11 @@ func nearest(s string, names []string) string {
 	if len(s) > 64 {
 		return ""
 	}
-	best, bestDist := "", max(1, len(s)/3)+1
+	most := max(2, len(s)/3)
+	if len(s) <= 3 {
+		most = 1
+	}
+	best, bestDist := "", most+1
 	norm := func(s string) string { return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(s)) }
 	for _, n := range names {
 		d := distance(norm(s), norm(n))
