@@ -21,6 +21,8 @@ type host struct {
 	ignored   []os.Signal // ignored by whoever started us: children must not inherit that
 	masked    bool        // some signals were blocked by whoever started us
 	setgroups bool        // we may call setgroups
+
+	childrenFile bool // the kernel has /proc/PID/task/TID/children
 }
 
 func readHost() (host, error) {
@@ -29,6 +31,8 @@ func readHost() (host, error) {
 	if err := unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&sub)), 0, 0, 0); err == nil {
 		h.subreaper = sub != 0
 	}
+	_, err := os.Stat("/proc/thread-self/children")
+	h.childrenFile = err == nil
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return h, fmt.Errorf("cannot read what this process may do: %w", err)

@@ -27,6 +27,7 @@ func (r *Reaper) register(p *Process) {
 		delete(r.groups, p.pid)
 	}
 	r.table[p.pid] = p
+	r.childless.Store(false)
 }
 
 // PID returns the process identifier, which is that of its process group too. It may belong to another

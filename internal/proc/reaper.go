@@ -34,15 +34,15 @@ type Reaper struct {
 	ended chan struct{}
 
 	spawned, failed, reaped, orphans atomic.Uint64
+	childless                        atomic.Bool // the last wait4 said ECHILD and nothing was started since
 
 	// mu is held for reading around fork + registration and around kill, for writing around wait4 + mark:
 	// a child that ends at once waits for its registration, and a reaped pid is never signalled.
-	mu        sync.RWMutex
-	table     map[int]*Process      // by pid: started here, not reaped
-	groups    map[int]*Process      // by pgid: leader reaped, members left
-	waiters   map[chan struct{}]any // told after a batch that reaped an orphan or the last child
-	childless bool                  // the last wait4 said ECHILD
-	closed    bool
+	mu      sync.RWMutex
+	table   map[int]*Process      // by pid: started here, not reaped
+	groups  map[int]*Process      // by pgid: leader reaped, members left
+	waiters map[chan struct{}]any // told after a batch that reaped an orphan or the last child
+	closed  bool
 
 	// tableMu guards table, groups and Process.groupGone between holders of mu for reading.
 	tableMu sync.Mutex
@@ -161,11 +161,11 @@ func (r *Reaper) reap() (more bool) {
 			continue
 		}
 		childless := err == syscall.ECHILD
-		r.tell(adopted || childless && !r.childless)
-		r.childless = childless
+		before := r.childless.Swap(childless)
+		r.tell(adopted || childless && !before)
 		return false
 	}
-	r.childless = false
+	r.childless.Store(false)
 	r.tell(adopted)
 	return true
 }
