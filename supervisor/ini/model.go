@@ -114,7 +114,8 @@ type Program struct {
 	Line    int
 
 	Command        string   // as written, expanded
-	Argv           []string // Command split as a shell would, nothing expanded by a shell
+	Argv           []string // Command split as a shell would, nothing expanded by a shell; nil when CommandError is set
+	CommandError   string   // why Command cannot be run, in Supervisor's words: a spawn error at each start, as there
 	Directory      string   // "" = unchanged
 	Umask          int      // -1 = unchanged
 	Priority       int
@@ -129,9 +130,10 @@ type Program struct {
 	Killasgroup    bool
 	User           string            // as written: name, uid, or user:group (ochinchina)
 	UID            int               // -1 = unchanged
-	GID            int               // -1 = the user's own
-	Environment    map[string]string // from environment= and, below it, envFiles=
-	ServerURL      string            // "", "AUTO" or a URL
+	GID            int               // the group written, else the user's own; -1 = unchanged (no user, or a number that /etc/passwd does not know)
+	Groups         []int             // the supplementary groups to set with User, GID first; nil = unchanged
+	Environment    map[string]string // [supervisord] environment, above it envFiles=, above them environment=
+	ServerURL      string            // "" = the agent's own (AUTO too), or a URL
 	RedirectStderr bool
 	Stdout, Stderr Log
 
@@ -171,6 +173,7 @@ type Log struct {
 	Syslog          bool
 	SyslogFacility  string // ochinchina; "" = user
 	SyslogPriority  string // ochinchina; "" = info for stdout, err for stderr
+	SyslogTag       string // ochinchina; "" = the program's name
 }
 
 // Check is readiness_* or liveness_*. Just one of HTTP, TCP, Exec and Log is set.
@@ -182,4 +185,5 @@ type Check struct {
 	Period   float64 // seconds, default 1 for readiness and 10 for liveness
 	Timeout  float64 // seconds, default 1
 	Failures int     // default 3; for liveness: how many in a row restart the program
+	Delay    float64 // seconds before the first check (ochinchina's liveness_check_initial_delay), default 0
 }

@@ -2,7 +2,9 @@ package ini
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Problem is one thing wrong with an ini file, told so that its author can mend it.
@@ -28,4 +30,21 @@ func (ps Problems) Error() string {
 		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
+}
+
+func problemf(file string, line int, format string, args ...any) Problem {
+	return Problem{File: file, Line: line, Msg: fmt.Sprintf(format, args...)}
+}
+
+// quote shows a text in a message: quoted, and cut when it is long.
+func quote(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return strconv.Quote(s)
+	}
+	cut := most
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return strconv.Quote(s[:cut]) + "…"
 }

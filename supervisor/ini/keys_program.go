@@ -1,0 +1,106 @@
+package ini
+
+// processKeys are Supervisor's keys of what runs: programs, event listeners, FastCGI programs.
+func processKeys() []KeyDoc {
+	all := []string{kProgram, kListener, kFastCGI}
+	fcgi, listener := []string{kFastCGI}, []string{kListener}
+	return []KeyDoc{
+		{"command", all, "command line", "", "What to run, split into words as a shell would; nothing else of a shell.", Supervisor},
+		{"process_name", all, "text", "%(program_name)s", "Name of the process; with numprocs it must hold %(process_num).", Supervisor},
+		{"numprocs", all, "integer", "1", "How many processes to run.", Supervisor},
+		{"numprocs_start", all, "integer", "0", "The first %(process_num).", Supervisor},
+		{"priority", all, "integer", "999", "Lower starts first and stops last; the pool of an event listener has -1 where the key is absent.", Supervisor},
+		{"autostart", all, "boolean", "true", "Start with the agent.", Supervisor},
+		{"startsecs", all, "seconds", "1", "How long it must stay up to count as started.", Supervisor},
+		{"startretries", all, "integer", "3", "How often a failed start is tried again.", Supervisor},
+		{"autorestart", all, "restart", "unexpected", "Restart after an exit: false, true, or unexpected (only after an exit code outside exitcodes).", Supervisor},
+		{"exitcodes", all, "codes", "0", "Exit codes that are expected, separated by commas.", Supervisor},
+		{"stopsignal", all, "signal", "TERM", "Signal that asks it to stop; several, separated by spaces, are sent in turn.", Supervisor},
+		{"stopwaitsecs", all, "seconds", "10", "How long to wait after stopsignal before SIGKILL.", Supervisor},
+		{"stopasgroup", all, "boolean", "false", "Send stopsignal to the whole process group; implies killasgroup.", Supervisor},
+		{"killasgroup", all, "boolean", "stopasgroup", "Send SIGKILL to the whole process group.", Supervisor},
+		{"user", all, "user", "", "User name or number to run as, or user:group.", Supervisor},
+		{"redirect_stderr", all, "boolean", "false", "Send stderr where stdout goes.", Supervisor},
+		{"stdout_logfile", all, "log", "AUTO", "Path, AUTO, NONE or syslog; several, separated by commas.", Supervisor},
+		{"stdout_logfile_maxbytes", all, "bytes", "50MB", "Size at which the file is rotated; 0 never rotates.", Supervisor},
+		{"stdout_logfile_backups", all, "integer", "10", "How many rotated files are kept.", Supervisor},
+		{"stdout_capture_maxbytes", all, "bytes", "0", "How much is kept of what stands between communication tokens; 0 looks for none.", Supervisor},
+		{"stdout_events_enabled", all, "boolean", "false", "Send PROCESS_LOG_STDOUT events.", Supervisor},
+		{"stdout_syslog", all, "boolean", "false", "Send stdout to syslog too.", Supervisor},
+		{"stderr_logfile", all, "log", "AUTO", "As stdout_logfile, for stderr.", Supervisor},
+		{"stderr_logfile_maxbytes", all, "bytes", "50MB", "As stdout_logfile_maxbytes, for stderr.", Supervisor},
+		{"stderr_logfile_backups", all, "integer", "10", "As stdout_logfile_backups, for stderr.", Supervisor},
+		{"stderr_capture_maxbytes", all, "bytes", "0", "As stdout_capture_maxbytes, for stderr.", Supervisor},
+		{"stderr_events_enabled", all, "boolean", "false", "Send PROCESS_LOG_STDERR events.", Supervisor},
+		{"stderr_syslog", all, "boolean", "false", "Send stderr to syslog too.", Supervisor},
+		{"environment", all, "pairs", "", "KEY=\"value\" pairs, separated by commas.", Supervisor},
+		{"directory", all, "text", "", "Directory to start in.", Supervisor},
+		{"umask", all, "octal", "", "umask to start with.", Supervisor},
+		{"serverurl", all, "url", "AUTO", "Value of SUPERVISOR_SERVER_URL for it.", Supervisor},
+
+		{"buffer_size", listener, "integer", "10", "How many events wait for a busy listener.", Supervisor},
+		{"events", listener, "list", "", "Names of the events that it is sent, separated by commas.", Supervisor},
+		{"result_handler", listener, "factory", "supervisor.dispatchers:default_handler", "Python code in Supervisor; only the default is built in.", Supervisor},
+
+		{"socket", fcgi, "socket", "", "tcp://host:port or unix:///path that the processes share as their file descriptor 0.", Supervisor},
+		{"socket_backlog", fcgi, "integer", "", "Backlog of that socket.", Supervisor},
+		{"socket_owner", fcgi, "user:group", "", "Owner of a unix socket.", Supervisor},
+		{"socket_mode", fcgi, "octal", "0700", "Mode of a unix socket.", Supervisor},
+	}
+}
+
+// beyondKeys are the keys that the Go port and inpod added.
+func beyondKeys() []KeyDoc {
+	all := []string{kProgram, kListener, kFastCGI}
+	prog := []string{kProgram, kFastCGI}
+	return []KeyDoc{
+		{"depends_on", all, "list", "", "Programs or groups that must be ready (or, without a readiness check, running) first.", Ochinchina},
+		{"envFiles", all, "paths", "", ".env files to read, separated by commas; environment wins over them.", Ochinchina},
+		{"restartPause", all, "seconds", "0", "Least time between a stop and the start of a restart.", Ochinchina},
+		{"restart_when_binary_changed", all, "boolean", "false", "Restart when the file of the command changes.", Ochinchina},
+		{"restart_cmd_when_binary_changed", all, "command line", "", "Run this instead of the restart.", Ochinchina},
+		{"restart_signal_when_binary_changed", all, "signal", "", "Send this instead of the restart.", Ochinchina},
+		{"restart_directory_monitor", all, "text", "", "Directory whose changes restart the program.", Ochinchina},
+		{"restart_file_pattern", all, "glob", "*", "Which file names count there.", Ochinchina},
+		{"restart_cmd_when_file_changed", all, "command line", "", "Run this instead of the restart.", Ochinchina},
+		{"restart_signal_when_file_changed", all, "signal", "", "Send this instead of the restart.", Ochinchina},
+		{"pre_start_hook", all, "command line", "", "Run before each start.", Ochinchina},
+		{"pre_stop_hook", all, "command line", "", "Run before each stop.", Ochinchina},
+		{"killwaitsecs", all, "seconds", "", "Accepted; how long to wait after SIGKILL is not a setting here.", Ochinchina},
+		{"cron", prog, "cron", "", "Start at these times: five cron fields, or six with seconds first.", Ochinchina},
+		{"syslog_facility", all, "facility", "user", "Facility of what goes to syslog.", Ochinchina},
+		{"syslog_tag", all, "text", "the program's name", "Tag of what goes to syslog.", Ochinchina},
+		{"syslog_stdout_priority", all, "severity", "info", "Severity of stdout in syslog.", Ochinchina},
+		{"syslog_stderr_priority", all, "severity", "err", "Severity of stderr in syslog.", Ochinchina},
+		{"liveness_check_script", prog, "check", "", "An http URL, tcp://host:port or a command: the older spelling of liveness_http, liveness_tcp and liveness_exec.", Ochinchina},
+		{"liveness_check_initial_delay", prog, "time", "60", "Seconds before the first liveness_check_script.", Ochinchina},
+		{"liveness_check_period", prog, "time", "60", "As liveness_period.", Ochinchina},
+		{"liveness_check_timeout", prog, "time", "30", "As liveness_timeout.", Ochinchina},
+		{"liveness_check_failure_threshold", prog, "integer", "3", "As liveness_failures.", Ochinchina},
+		{"liveness_check_success_threshold", prog, "integer", "1", "Accepted; one success is enough.", Ochinchina},
+		{"liveness_check_success_action", prog, "command line", "", "Accepted; nothing is run.", Ochinchina},
+		{"liveness_check_failure_action", prog, "text", "restart", "Only restart is understood.", Ochinchina},
+
+		{"readiness_http", prog, "check", "", "Ready when GET answers 2xx or 3xx: a URL, or PORT:/path on this host.", Inpod},
+		{"readiness_tcp", prog, "check", "", "Ready when a connection succeeds: host:port, or a port on this host.", Inpod},
+		{"readiness_exec", prog, "check", "", "Ready when this command exits 0.", Inpod},
+		{"readiness_log", prog, "check", "", "Ready when a line of output matches this regular expression.", Inpod},
+		{"readiness_period", prog, "time", "1", "Seconds between two checks.", Inpod},
+		{"readiness_timeout", prog, "time", "1", "Seconds that one check may take.", Inpod},
+		{"readiness_failures", prog, "integer", "3", "Failures in a row that end readiness.", Inpod},
+		{"liveness_http", prog, "check", "", "As readiness_http; failing restarts the program.", Inpod},
+		{"liveness_tcp", prog, "check", "", "As readiness_tcp; failing restarts the program.", Inpod},
+		{"liveness_exec", prog, "check", "", "As readiness_exec; failing restarts the program.", Inpod},
+		{"liveness_period", prog, "time", "10", "Seconds between two checks.", Inpod},
+		{"liveness_timeout", prog, "time", "1", "Seconds that one check may take.", Inpod},
+		{"liveness_failures", prog, "integer", "3", "Failures in a row that restart the program.", Inpod},
+		{"essential", prog, "boolean", "false", "Its FATAL or its exit ends the agent with a non-zero exit code.", Inpod},
+		{"oneshot", prog, "boolean", "false", "Runs to its end once: startsecs is 0 and autorestart false where they are not given.", Inpod},
+		{"restart_backoff", prog, "backoff", "linear", "Growth of the pause between tries: linear as Supervisor's, or exponential.", Inpod},
+		{"stdout_format", prog, "format", "", "raw puts the program's name before each line, json makes each line an object; absent leaves the output as it is.", Inpod},
+		{"oom_score_adj", all, "integer", "", "-1000 to 1000: how soon the kernel kills it for memory.", Inpod},
+		{"nice", all, "integer", "", "-20 to 19: its scheduling priority.", Inpod},
+		{"memory_limit", all, "quantity", "", "Memory that it may use, such as 512MB or 2Gi, where a cgroup can be written.", Inpod},
+		{"cpu_limit", all, "cores", "", "Cores that it may use, such as 1.5 or 500m, where a cgroup can be written.", Inpod},
+	}
+}
