@@ -2,32 +2,102 @@ package proc
 
 import (
 	"context"
-	"log/slog"
+	"errors"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-func newTestReaper(t *testing.T) *Reaper {
+func TestRun(t *testing.T) {
+	r := newTestReaper(t)
+	tests := []struct {
+		name, script string
+		opt          RunOptions
+		code         int
+		output       string
+	}{
+		{"output and code", "echo out; echo err >&2; exit 3", RunOptions{}, 3, "out\nerr\n"},
+		{"input", "cat", RunOptions{Input: []byte("given")}, 0, "given"},
+		{"input that nobody reads", "exit 4", RunOptions{Input: make([]byte, 1<<20)}, 4, ""},
+		{"output is capped and still taken", "head -c 1000000 /dev/zero | tr '\\0' x; echo end >&2", RunOptions{MaxOutput: 5}, 0, "xxxxx"},
+		{"no output", "exit 0", RunOptions{}, 0, ""},
+		{"stdin is /dev/null", "cat; readlink /proc/self/fd/0", RunOptions{}, 0, "/dev/null\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			st, out, err := r.Run(testContext(t), shell(test.script), test.opt)
+			if err != nil || st.Code != test.code || string(out) != test.output {
+				t.Errorf("got %v, %q, %v, want exit status %d, %q", st, out, err, test.code, test.output)
+			}
+		})
+	}
+}
+
+func TestRunDoesNotWaitForAGrandchild(t *testing.T) {
+	r := newTestReaper(t)
+	spec := shell("sleep 1000 & echo $!")
+	start := time.Now()
+	st, out, err := r.Run(testContext(t), spec, RunOptions{WaitDelay: 50 * time.Millisecond})
+	if took := time.Since(start); err != nil || st.Code != 0 || took > 10*time.Second {
+		t.Errorf("got %v, %v after %v, want the end 50ms after the command's own", st, err, took)
+	}
+	killPID(t, r, string(out))
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	r := newTestReaper(t)
+	tests := []struct {
+		name, script string
+		signal       syscall.Signal
+		output       string
+	}{
+		{"SIGTERM is enough", "echo a; sleep 1000 & wait", syscall.SIGTERM, "a\n"},
+		{"SIGTERM is ignored", "trap '' TERM; echo b; sleep 1000; sleep 1000", syscall.SIGKILL, "b\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
+			defer cancel()
+			before := r.Stats().Orphans
+			st, out, err := r.Run(ctx, shell(test.script), RunOptions{Grace: 100 * time.Millisecond})
+			if !errors.Is(err, context.DeadlineExceeded) || st.Signal != test.signal || string(out) != test.output {
+				t.Errorf("got %v, %q, %v, want %v, %q and a deadline error", st, out, err, test.signal, test.output)
+			}
+			if !strings.Contains(err.Error(), `cannot finish "/bin/sh": `) {
+				t.Errorf("got %q, want it to name the command", err)
+			}
+			waitUntil(t, func() bool { return r.Stats().Orphans > before }, "the group was not killed: its sleep lives")
+		})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := r.Run(ctx, shell("exit 0"), RunOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestRunLeavesNoDescriptor(t *testing.T) {
+	r := newTestReaper(t)
+	run(t, r, shell("exit 0"))
+	before := openFiles(t)
+	for range 20 {
+		run(t, r, shell("echo x"))
+		if _, _, err := r.Run(testContext(t), NewSpec("/nonexistent"), RunOptions{Input: []byte("x")}); err == nil {
+			t.Fatal("got no error for a missing file")
+		}
+	}
+	if after := openFiles(t); after > before {
+		t.Errorf("got %d open files, want %d as before", after, before)
+	}
+}
+
+func openFiles(t *testing.T) int {
 	t.Helper()
-	r, err := New(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
-	return r
-}
-
-func TestRunCaptures(t *testing.T) {
-	r := newTestReaper(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	spec := NewSpec("/bin/sh", "-c", "cat; echo err >&2; umask; nice; exit 3")
-	n := 5
-	spec.Umask, spec.Nice = 0o027, &n
-	spec.Env = []string{"PATH=/usr/bin:/bin"}
-	st, out, err := r.Run(ctx, spec, RunOptions{Input: []byte("in\n")})
-	if err != nil || st.Code != 3 || string(out) != "in\nerr\n0027\n5\n" {
-		t.Fatalf("got %v %q %v", st, out, err)
-	}
+	return len(entries)
 }
