@@ -23,7 +23,10 @@ done
 for file in passwd group nsswitch.conf hosts ld.so.cache ld.so.conf localtime; do
     if [ -e "/etc/$file" ]; then cp -L "/etc/$file" etc/; fi
 done
-[ ! -d /etc/alternatives ] || cp -a /etc/alternatives etc/
+if [ -d /etc/alternatives ]; then # pgrep, awk and others may be links through here
+    mkdir etc/alternatives
+    mount --bind /etc/alternatives etc/alternatives
+fi
 
 # The image: its own files under /init and /etc/supervisord, the tools and supervisord under /usr/local.
 mount -t tmpfs -o mode=755 tmpfs usr/local
