@@ -1,0 +1,55 @@
+# inpod. `make` alone prints the targets. Go, make and apt are all that has to be there before.
+
+SHELL := /bin/bash
+GO ?= go
+FUZZTIME ?= 30s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+# Static, without the builder's paths. The version is given here since -buildvcs fails in a checkout of another user.
+export CGO_ENABLED := 0
+BUILD := $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
+
+.DEFAULT_GOAL := help
+.PHONY: help build cross demo test test-short lint vuln fuzz bench docs clean
+
+help: ## Print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/inpod for this machine
+	$(BUILD) -o bin/inpod ./cmd/inpod
+
+cross: ## Build bin/inpod-linux-amd64 and bin/inpod-linux-arm64
+	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/inpod-linux-amd64 ./cmd/inpod
+	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/inpod-linux-arm64 ./cmd/inpod
+
+demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
+	@hack/install.sh demo
+	@$(MAKE) --no-print-directory build
+	@examples/digits/demo.sh
+
+test: ## All tests with the race detector; started as root: as root and as a plain user
+	@hack/install.sh test
+	@hack/test.sh
+
+test-short: ## The quick tests, without the race detector, as you are
+	CGO_ENABLED=1 $(GO) test -short ./...
+
+lint: cross ## Format, vet, staticcheck, shellcheck; binaries static and small
+	@hack/install.sh lint
+	@hack/lint.sh
+
+vuln: ## Known vulnerabilities (needs https://vuln.go.dev, so not part of lint)
+	$(GO) tool govulncheck ./...
+
+fuzz: ## Every fuzz target for FUZZTIME (30s)
+	@hack/fuzz.sh $(FUZZTIME)
+
+bench: ## Measure beside Python supervisord, tini and s6; writes bench/RESULTS.md
+	@hack/install.sh test
+	$(GO) run ./bench
+
+docs: ## Regenerate docs/reference
+	$(GO) test ./config -run Reference -update
+
+clean: ## Remove what was built, trained and cached here
+	rm -rf bin .demo examples/digits/model.npz examples/digits/__pycache__

@@ -1,0 +1,58 @@
+#!/bin/bash
+# Installs the Debian or Ubuntu packages that a make target needs, and says so. Does nothing when they are there.
+#
+#   install.sh SET…     sets: demo, test, lint
+set -euo pipefail
+
+declare -A sets=(
+    [demo]="curl ca-certificates gunicorn python3-flask python3-numpy python3-pil python3-sklearn"
+    # The race detector needs cgo, hence the C compiler; the rest are peers and clients of the tests.
+    [test]="gcc libc6-dev supervisor util-linux procps tini dumb-init s6 iproute2 curl ca-certificates
+            gunicorn python3-flask python3-numpy python3-pil python3-sklearn"
+    [lint]="shellcheck binutils"
+)
+
+wanted=()
+for name in "$@"; do
+    [ -n "${sets[$name]:-}" ] || { echo "install.sh: no set of packages named $name" >&2; exit 2; }
+    read -ra packages -d '' <<<"${sets[$name]}" || true
+    wanted+=("${packages[@]}")
+done
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "install.sh: this is no Debian or Ubuntu; needed are: ${wanted[*]}" >&2
+    exit 0 # what is really missing is said by whoever needs it
+fi
+
+missing=()
+for package in "${wanted[@]}"; do
+    # shellcheck disable=SC2016 # ${Status} is dpkg-query's
+    status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [[ $status == *" installed" ]] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "install.sh: as root, run: apt-get install ${missing[*]}" >&2
+        exit 1
+    }
+    as_root=(sudo)
+fi
+
+echo "installing with apt: ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 </dev/null
+}
+for try in 1 2 3; do
+    if apt update && apt install -y --no-install-recommends "${missing[@]}"; then
+        exit 0
+    fi
+    echo "install.sh: apt-get failed (try $try of 3):" >&2
+    tail -n 20 "$log" >&2
+    sleep $((try * 5))
+done
+exit 1

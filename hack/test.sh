@@ -1,0 +1,83 @@
+#!/bin/bash
+# Runs every Go test with the race detector.
+#
+#   test.sh [PACKAGE…]     ./... by default
+#
+# As a plain user: as that user. As root: as root and then as nobody, with the same test binaries, which are
+# compiled once in a copy of the tree that nobody can read (a home directory often cannot be).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CGO_ENABLED=1 # the race detector needs it
+[ $# -gt 0 ] || set -- ./...
+timeout=20m
+# gotestsum prints a line a package, what failed in full, and the number of tests at the end.
+summary=(go tool gotestsum --format pkgname --format-icons text --format-hide-empty-pkg --hide-summary skipped)
+
+if [ "$(id -u)" != 0 ]; then
+    exec "${summary[@]}" -- -race -timeout "$timeout" "$@"
+fi
+
+work=$(mktemp -d /tmp/inpod-test.XXXXXX)
+chmod 755 "$work"
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/src" "$work/tests" "$work/bin"
+tar -c --exclude=./.git --exclude=./bin --exclude=./.demo --exclude='*.test' . | tar -x -C "$work/src" --no-same-owner
+chmod -R a+rX "$work/src"
+cd "$work/src"
+
+echo "compiling the tests"
+go tool gotestsum --version >/dev/null
+list="$work/list"
+go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@" >"$list"
+while read -r package _; do
+    go test -race -c -o "$work/tests/${package//\//_}.test" "$package"
+done <"$list"
+# The binaries that the tests start, so that a user without a Go cache need not build them again.
+export TEST_BIN_DIR=$work/bin
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/bin/inpod" ./cmd/inpod
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/bin/testprog" ./e2e/testprog
+go build -race -trimpath -buildvcs=false -o "$work/bin/inpod-race" ./cmd/inpod
+chmod -R a+rX "$work"
+
+# Called by gotestsum: run.sh [COMMAND that changes the user…], prints the events of every package.
+cat >"$work/run.sh" <<'RUN'
+#!/bin/bash
+failed=0
+while read -r package dir; do
+    cd "$dir" || exit 1
+    go tool test2json -t -p "$package" "$@" "$WORK/tests/${package//\//_}.test" \
+        -test.v=test2json -test.paniconexit0 -test.timeout="$TIMEOUT" </dev/null || failed=1
+done <"$WORK/list"
+exit "$failed"
+RUN
+chmod +x "$work/run.sh"
+export WORK=$work TIMEOUT=$timeout
+
+# left_over USER: says which processes of the tests still run; there must be none.
+left_over() {
+    local exe found=0
+    for exe in /proc/[0-9]*/exe; do
+        case $(readlink "$exe" 2>/dev/null) in
+        "$work"/*)
+            echo "left running after the tests as $1: $exe $(tr '\0' ' ' <"${exe%/exe}/cmdline")" >&2
+            found=1
+            ;;
+        esac
+    done
+    return "$found"
+}
+
+result=0
+echo "as root"
+"${summary[@]}" --raw-command -- "$work/run.sh" || result=1
+left_over root || result=1
+
+echo "as nobody"
+user=$(id -u nobody) group=$(id -g nobody)
+mkdir "$work/home" "$work/tmp"
+chown -R "$user:$group" "$work/home" "$work/tmp" "$work/src"
+as_nobody=(setpriv --reuid "$user" --regid "$group" --clear-groups --inh-caps=-all --bounding-set=-all
+    env -i "PATH=$PATH" "HOME=$work/home" "TMPDIR=$work/tmp" "TEST_BIN_DIR=$work/bin" "LANG=${LANG:-C.UTF-8}" "CI=${CI:-}")
+"${summary[@]}" --raw-command -- "$work/run.sh" "${as_nobody[@]}" || result=1
+left_over nobody || result=1
+exit "$result"
