@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/inpod/inpod/e2e/lab"
+)
+
+// bins is set once by TestMain, before any test runs.
+var bins lab.Binaries
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of the time every test waits for seconds to pass, so more of them than cores may run at once.
+	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", "8")
+	}
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "e2e-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	// Programs that run as another user must reach the binaries.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	bins, err = lab.Build(context.Background(), dir, raceEnabled)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// shortDir is t.TempDir with a path short enough for a unix socket (108 bytes).
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("E2E_KEEP") != "" {
+			t.Logf("kept %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("cannot clean up: %v", err)
+		}
+	})
+	return dir
+}
+
+// freePort finds a TCP port that nobody listens on now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// baseEnv is the whole environment of a supervisor under test.
+func baseEnv(extra ...string) []string {
+	home := os.Getenv("HOME")
+	return append([]string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=" + home, "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "TZ=UTC", "PROG=" + bins.Prog,
+	}, extra...)
+}
+
+// quietEnv keeps one agent apart from others on the same machine: no default port, socket or ini files.
+func quietEnv(dir string) []string {
+	return []string{
+		"INPOD_ADMIN_LISTEN=off", "INPOD_ADMIN_SOCKET=" + dir + "/agent.sock", "INPOD_SUPERVISOR_INCLUDE=[]",
+	}
+}

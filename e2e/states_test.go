@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/inpod/inpod/e2e/lab"
+)
+
+// sampler asks for getAllProcessInfo all the time, as a dashboard would, and keeps the states it saw.
+type sampler struct {
+	stop chan struct{}
+	wg   sync.WaitGroup
+	c    *lab.Client
+	mu   sync.Mutex
+	runs map[string][]stretch // by group:name
+}
+
+// stretch is a state and for how long, and in how many samples, it was seen.
+type stretch struct {
+	state   string
+	from    time.Time
+	to      time.Time
+	samples int
+}
+
+const samplePeriod = 30 * time.Millisecond
+
+func newSampler(c *lab.Client) *sampler {
+	s := &sampler{c: c, stop: make(chan struct{}), runs: map[string][]stretch{}}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		tick := time.NewTicker(samplePeriod)
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.stop:
+				return
+			case <-tick.C:
+				s.sample(c)
+			}
+		}
+	}()
+	return s
+}
+
+func (s *sampler) sample(c *lab.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	v, err := c.Call(ctx, "supervisor.getAllProcessInfo")
+	if err != nil {
+		return
+	}
+	now := time.Now()
+	list, _ := v.([]any)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range list {
+		m, _ := e.(map[string]any)
+		key := fmt.Sprintf("%v:%v", m["group"], m["name"])
+		state := fmt.Sprint(m["statename"])
+		r := s.runs[key]
+		if n := len(r); n > 0 && r[n-1].state == state {
+			r[n-1].to, r[n-1].samples = now, r[n-1].samples+1
+			continue
+		}
+		s.runs[key] = append(r, stretch{state: state, from: now, to: now, samples: 1})
+	}
+}
+
+// halt ends the sampling, with a last look. It may be called twice.
+func (s *sampler) halt() {
+	select {
+	case <-s.stop:
+		return
+	default:
+	}
+	close(s.stop)
+	s.wg.Wait()
+	s.sample(s.c)
+}
+
+// lasting is the sequence of states that were there for long enough to be seen by anybody.
+func (s *sampler) lasting() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for key, r := range s.runs {
+		if strings.HasPrefix(key, "zzwatch:") {
+			continue
+		}
+		var seq []string
+		for i, st := range r {
+			// The last one would have lasted, had the test not ended.
+			lasted := i == len(r)-1 || st.samples >= 5 && st.to.Sub(st.from) >= 350*time.Millisecond
+			if lasted && (len(seq) == 0 || seq[len(seq)-1] != st.state) {
+				seq = append(seq, st.state)
+			}
+		}
+		out = append(out, fmt.Sprintf("sampled %s: %s", key, strings.Join(seq, " ")))
+	}
+	sort.Strings(out)
+	return out
+}
+
+// seenStates adds what the sampler saw to the transcript.
+func (s *side) seenStates() {
+	if s.seen == nil {
+		return
+	}
+	s.seen.halt()
+	s.lines = append(s.lines, s.seen.lasting()...)
+}
+
+// states is the present state of every program, by group:name.
+func (s *side) states() (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	v, err := s.c.Call(ctx, "supervisor.getAllProcessInfo")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	list, _ := v.([]any)
+	for _, e := range list {
+		m, _ := e.(map[string]any)
+		out[fmt.Sprintf("%v:%v", m["group"], m["name"])] = fmt.Sprint(m["statename"])
+	}
+	return out, nil
+}
+
+// settle waits until no program is on its way from one state to another.
+func (s *side) settle(limit time.Duration) {
+	var last map[string]string
+	ok := lab.Until(limit, func() bool {
+		now, err := s.states()
+		if err != nil {
+			return s.d.Exited()
+		}
+		last = now
+		for _, st := range now {
+			switch st {
+			case "STARTING", "BACKOFF", "STOPPING":
+				return false
+			}
+		}
+		// A program with autostart is still STOPPED in the first moment.
+		return s.autostarted(now)
+	})
+	if !ok {
+		s.note("did not settle: %v", last)
+	}
+}
+
+// autostarted tells whether every program that should have been started was.
+func (s *side) autostarted(now map[string]string) bool {
+	v, err := s.c.Call(context.Background(), "supervisor.getAllConfigInfo")
+	if err != nil {
+		return true
+	}
+	info, err := s.c.Call(context.Background(), "supervisor.getAllProcessInfo")
+	if err != nil {
+		return true
+	}
+	started := map[string]bool{}
+	for _, e := range info.([]any) {
+		m := e.(map[string]any)
+		key := fmt.Sprintf("%v:%v", m["group"], m["name"])
+		started[key] = m["start"] != 0 || m["spawnerr"] != ""
+	}
+	for _, e := range v.([]any) {
+		m, _ := e.(map[string]any)
+		key := fmt.Sprintf("%v:%v", m["group"], m["name"])
+		if _, there := now[key]; there && m["autostart"] == true && !started[key] {
+			return false
+		}
+	}
+	return true
+}
+
+// event is one line that the listener wrote.
+type event struct {
+	ms      int64
+	header  map[string]string
+	payload string
+}
+
+func readEvents(path string) []event {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var out []event
+	for _, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		f := strings.SplitN(line, "\t", 3)
+		if len(f) != 3 {
+			continue
+		}
+		ms, _ := strconv.ParseInt(f[0], 10, 64)
+		payload, err := strconv.Unquote(f[2])
+		if err != nil {
+			continue
+		}
+		out = append(out, event{ms: ms, header: fields(f[1]), payload: payload})
+	}
+	return out
+}
+
+func fields(s string) map[string]string {
+	out := map[string]string{}
+	for _, kv := range strings.Fields(s) {
+		k, v, _ := strings.Cut(kv, ":")
+		out[k] = v
+	}
+	return out
+}
+
+// endWatch reads the watch log, once, when it agrees with what getAllProcessInfo says. It is called
+// before anything that stops the listener.
+func (s *side) endWatch() {
+	if s.watched {
+		return
+	}
+	s.watched = true
+	if s.seen != nil {
+		s.seen.halt()
+	}
+	if !s.sc.watch {
+		return
+	}
+	var seq map[string][]string
+	lab.Until(5*time.Second, func() bool {
+		var last map[string]string
+		seq, last = s.sequences()
+		now, err := s.states()
+		if err != nil {
+			return true
+		}
+		for key, st := range now {
+			if strings.HasPrefix(key, "zzwatch:") || st == "STOPPED" && last[key] == "" { // never started: no event
+				continue
+			}
+			if last[key] != st {
+				return false
+			}
+		}
+		return true
+	})
+	var keys []string
+	for k := range seq {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	for _, k := range keys {
+		s.note("events of %s:\n    %s", k, strings.Join(seq[k], "\n    "))
+	}
+}
+
+// sequences gives the state events of each program in order, and its last state.
+func (s *side) sequences() (map[string][]string, map[string]string) {
+	seq, last := map[string][]string{}, map[string]string{}
+	for _, ev := range readEvents(s.path("watch.log")) {
+		f := fields(ev.payload)
+		key := f["groupname"] + ":" + f["processname"]
+		if f["groupname"] == "zzwatch" {
+			continue
+		}
+		name := ev.header["eventname"]
+		seq[key] = append(seq[key], s.norm.text(name+" "+ev.payload))
+		last[key] = strings.TrimPrefix(name, "PROCESS_STATE_")
+	}
+	return seq, last
+}

@@ -1,0 +1,1 @@
+this has no interpreter line
