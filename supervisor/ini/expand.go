@@ -3,9 +3,11 @@ package ini
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxExpanded bounds one expanded value, so that a file cannot multiply itself into all memory.
@@ -54,6 +56,10 @@ var errLonePercent = errors.New(`has a "%" that starts no expansion: want "%%" f
 
 // directive writes what follows one '%' and returns the text behind it.
 func (e expansions) directive(out *strings.Builder, s string) (string, error) {
+	if strings.HasPrefix(s, "%") {
+		out.WriteByte('%')
+		return s[1:], nil
+	}
 	var arg any
 	var name string
 	if strings.HasPrefix(s, "(") {
@@ -85,13 +91,13 @@ func (e expansions) directive(out *strings.Builder, s string) (string, error) {
 		}
 		return "", errLonePercent
 	}
-	verb := s[0]
-	if verb == '%' {
-		out.WriteByte('%')
-		return s[1:], nil
-	}
 	if arg == nil {
 		return "", errLonePercent
+	}
+	verb := s[0]
+	if verb >= utf8.RuneSelf {
+		_, size := utf8.DecodeRuneInString(s)
+		return "", fmt.Errorf("has %%(%s)%s, which is no format: want %%(%s)s", name, s[:size], name)
 	}
 	if len(width) > 4 || len(prec) > 5 {
 		return "", fmt.Errorf("has a width of more than 9999 in %%(%s)", name)
@@ -125,40 +131,114 @@ func span(s, set string) (head, tail string) {
 	return s[:len(s)-len(rest)], rest
 }
 
+// format is one conversion of Python's % operator. Numbers are process_num and numprocs.
 func format(name, flags, width, prec string, verb byte, arg any) (string, error) {
-	switch verb {
-	case 's', 'r', 'a':
-		text := fmt.Sprint(arg)
-		if _, isText := arg.(string); isText && verb != 's' {
-			text = "'" + text + "'"
-		}
-		spec := "%"
-		if strings.Contains(flags, "-") {
-			spec += "-"
-		}
-		return fmt.Sprintf(spec+strings.TrimLeft(width, "0")+prec+"s", text), nil
-	}
+	text, isText := arg.(string)
 	n, isInt := arg.(int)
-	if !isInt {
-		return "", fmt.Errorf("has %%(%s)%c, but %s is no number: want %%(%s)s", name, verb, name, name)
-	}
-	spec := "%" + flags + width + prec
-	switch verb {
-	case 'd', 'i', 'u':
-		return fmt.Sprintf(strings.ReplaceAll(spec, "#", "")+"d", n), nil
-	case 'x', 'X':
-		return fmt.Sprintf(spec+string(verb), n), nil
-	case 'o':
-		if strings.Contains(flags, "#") {
-			return fmt.Sprintf(strings.ReplaceAll(spec, "#", "")+"O", n), nil
+	switch {
+	case strings.IndexByte("sra", verb) >= 0:
+		if isText && verb != 's' {
+			text = pyQuote(text)
 		}
-		return fmt.Sprintf(spec+"o", n), nil
-	case 'e', 'E', 'f', 'F', 'g', 'G':
-		return fmt.Sprintf(spec+string(verb), float64(n)), nil
-	case 'c':
-		return string(rune(n)), nil
+		if isText && verb == 'a' {
+			text = asciiOnly(text)
+		}
+		if isInt {
+			text = strconv.Itoa(n)
+		}
+		if prec != "" {
+			text = fmt.Sprintf("%"+prec+"s", text)
+		}
+		return pad(text, "", strings.ReplaceAll(flags, "0", ""), width), nil
+	case verb == 'c' && isInt:
+		return pad(string(rune(n)), "", strings.ReplaceAll(flags, "0", ""), width), nil
+	case verb == 'c' && len([]rune(text)) == 1:
+		return pad(text, "", strings.ReplaceAll(flags, "0", ""), width), nil
+	case strings.IndexByte("diuxXoeEfFgGc", verb) < 0:
+		return "", fmt.Errorf("has %%(%s)%s, which is no format: want %%(%s)s, or %%(%s)02d for a number", name, string(rune(verb)), name, name)
+	case !isInt:
+		return "", fmt.Errorf("has %%(%s)%c, but %s is no number: want %%(%s)s", name, verb, name, name)
+	case strings.IndexByte("eEfFgG", verb) >= 0:
+		sharp := ""
+		if strings.Contains(flags, "#") {
+			sharp = "#"
+		}
+		digits := fmt.Sprintf("%"+sharp+prec+string(verb), math.Abs(float64(n)))
+		return pad(digits, sign(n, flags), flags, width), nil
 	}
-	return "", fmt.Errorf("has %%(%s)%c, which is no format: want %%(%s)s or %%(%s)02d", name, verb, name, name)
+	return formatInt(n, flags, width, prec, verb), nil
+}
+
+func formatInt(n int, flags, width, prec string, verb byte) string {
+	base, prefix := 10, ""
+	switch verb {
+	case 'x', 'X':
+		base, prefix = 16, "0"+string(verb)
+	case 'o':
+		base, prefix = 8, "0o"
+	}
+	digits := strings.TrimPrefix(strconv.FormatInt(int64(n), base), "-")
+	if verb == 'X' {
+		digits = strings.ToUpper(digits)
+	}
+	if least, err := strconv.Atoi(strings.TrimPrefix(prec, ".")); err == nil && len(digits) < least {
+		digits = strings.Repeat("0", least-len(digits)) + digits
+	}
+	if base == 10 || !strings.Contains(flags, "#") {
+		prefix = ""
+	}
+	return pad(digits, sign(n, flags)+prefix, flags, width)
+}
+
+func sign(n int, flags string) string {
+	switch {
+	case n < 0:
+		return "-"
+	case strings.Contains(flags, "+"):
+		return "+"
+	case strings.Contains(flags, " "):
+		return " "
+	}
+	return ""
+}
+
+// pad fills up to a width: with spaces in front, behind for the flag '-', with zeros behind the prefix for '0'.
+func pad(text, prefix, flags, width string) string {
+	w, _ := strconv.Atoi(width)
+	w = max(0, w-utf8.RuneCountInString(prefix+text))
+	switch {
+	case strings.Contains(flags, "-"):
+		return prefix + text + strings.Repeat(" ", w)
+	case strings.Contains(flags, "0"):
+		return prefix + strings.Repeat("0", w) + text
+	}
+	return strings.Repeat(" ", w) + prefix + text
+}
+
+// pyQuote is Python's repr of a text.
+func pyQuote(s string) string {
+	q := "'"
+	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
+		q = `"`
+	}
+	return q + strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, "\r", `\r`, q, `\`+q).Replace(s) + q
+}
+
+func asciiOnly(s string) string {
+	var out strings.Builder
+	for _, r := range s {
+		switch {
+		case r < 0x80:
+			out.WriteRune(r)
+		case r < 0x100:
+			fmt.Fprintf(&out, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&out, `\U%08x`, r)
+		}
+	}
+	return out.String()
 }
 
 func (e expansions) unknown(name string) error {

@@ -54,6 +54,7 @@ type loader struct {
 	seen     map[Problem]bool
 	errs     []Problem
 	warnings []Problem
+	doubts   []Problem // warnings of what is probably a slip
 	conf     *Config
 }
 
@@ -65,12 +66,14 @@ func Load(opts Options) (*Config, error) {
 	if len(l.errs) == 0 || len(l.doc.order) > 0 {
 		l.build()
 	}
-	sortProblems(l.errs, l.rank)
-	sortProblems(l.warnings, l.rank)
 	if len(l.errs) > 0 {
-		return nil, Problems(l.errs)
+		// What looks like a slip is often why something else is missing.
+		problems := append(l.errs, l.doubts...)
+		sortProblems(problems, l.rank)
+		return nil, Problems(problems)
 	}
-	l.conf.Warnings = l.warnings
+	l.conf.Warnings = append(l.warnings, l.doubts...)
+	sortProblems(l.conf.Warnings, l.rank)
 	return l.conf, nil
 }
 
@@ -132,8 +135,9 @@ func (l *loader) warn(p Problem) {
 func (l *loader) doubt(p Problem) {
 	if l.opts.Strict {
 		l.fail(p)
-	} else {
-		l.warn(p)
+	} else if !l.seen[p] {
+		l.seen[p] = true
+		l.doubts = append(l.doubts, p)
 	}
 }
 

@@ -42,9 +42,8 @@ func (l *loader) programs(sec *section, group string) []Program {
 	for n := start; n < start+num; n++ {
 		p := common
 		s.vars.vars["process_num"], s.vars.vars["numprocs"] = n, num
-		maps := s.vars.vars
 		for k, v := range l.env {
-			maps[k] = v
+			s.vars.vars[k] = v
 		}
 		before := len(l.errs)
 		s.each(&p, processName)
@@ -81,12 +80,10 @@ func (s *scope) supervisorKeys(p *Program) {
 			s.problem(v, "[%s] %s=%s contradicts stopasgroup=true: want true, or leave it out", s.sec.name, v.key, quote(text))
 		}
 	}
-	if text, v := s.text("exitcodes"); true {
-		codes, err := exitCodes(text)
-		if err != nil {
-			s.bad(v, text, "numbers from 0 to 255, separated by commas, such as 0,2")
-		}
-		p.ExitCodes = codes
+	codes, v := s.text("exitcodes")
+	var err error
+	if p.ExitCodes, err = exitCodes(codes); err != nil {
+		s.bad(v, codes, "numbers from 0 to 255, separated by commas, such as 0,2")
 	}
 	p.RedirectStderr = s.boolean("redirect_stderr")
 	p.Stdout.CaptureMaxbytes, p.Stdout.EventsEnabled = s.bytes("stdout_capture_maxbytes"), s.boolean("stdout_events_enabled")
@@ -223,13 +220,4 @@ func (s *scope) command(p *Program) {
 	default:
 		p.Argv = argv
 	}
-}
-
-// pyQuote is Python's repr of a text, for the words of a fault.
-func pyQuote(s string) string {
-	q := "'"
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		q = `"`
-	}
-	return q + strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, "\r", `\r`, q, `\`+q).Replace(s) + q
 }

@@ -173,6 +173,10 @@ func (s *scope) environment(key string) map[string]string {
 	if v == nil {
 		return nil
 	}
+	return s.pairs(v, text)
+}
+
+func (s *scope) pairs(v *value, text string) map[string]string {
 	env, dropped, err := parseEnvironment(text)
 	if err != nil {
 		s.problem(v, "[%s] %s=%s %v", s.sec.name, v.key, s.show(v, text), err)

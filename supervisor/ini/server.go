@@ -58,8 +58,13 @@ func (l *loader) supervisord() {
 	c.Nocleanup = s.boolean("nocleanup")
 	c.StripANSI = s.boolean("strip_ansi")
 
-	s.vars.vars["host_node_name"] = l.host
-	c.Environment = s.environment("environment")
+	if text, v := s.text("environment"); v != nil {
+		// Supervisor expands this key a second time, and knows one name more then.
+		s.vars.vars["host_node_name"] = l.host
+		if text, ok := s.expand(v, text); ok {
+			c.Environment = s.pairs(v, text)
+		}
+	}
 	for k, v := range c.Environment {
 		l.env["ENV_"+k] = v
 	}
