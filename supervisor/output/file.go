@@ -20,6 +20,7 @@ type file struct {
 	mu       sync.Mutex
 	refs     int // guarded by the hub's mutex, not by mu
 	f        *os.File
+	closed   bool
 	regular  bool
 	size     int64
 	maxbytes int64
@@ -171,7 +172,7 @@ func rename(from, to string) error {
 func (f *file) Reopen() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.f != nil && !f.regular {
+	if f.closed || (f.f != nil && !f.regular) {
 		return nil
 	}
 	return f.open(0)
@@ -181,7 +182,7 @@ func (f *file) Reopen() error {
 func (f *file) Clear() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.regular {
+	if f.closed || !f.regular {
 		return nil
 	}
 	if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -194,6 +195,7 @@ func (f *file) Clear() error {
 func (f *file) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.closed = true
 	if f.f == nil {
 		return nil
 	}

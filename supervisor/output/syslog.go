@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	syslogQueue   = 1024             // lines that wait for a slow server
-	syslogMaxLine = 8 << 10          // a datagram must hold it
-	syslogRedial  = time.Second      // how soon a lost server is tried again
-	syslogTimeout = 2 * time.Second  // for connecting and for one write
+	syslogQueue   = 1024            // lines that wait for a slow server
+	syslogMaxLine = 8 << 10         // a datagram must hold it
+	syslogRedial  = time.Second     // how soon a lost server is tried again
+	syslogTimeout = 2 * time.Second // for connecting and for one write
 )
 
 var syslogFacilities = map[string]int{
