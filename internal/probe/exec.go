@@ -3,8 +3,10 @@ package probe
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/inpod/inpod/internal/proc"
 )
@@ -36,7 +38,8 @@ func Exec(runner Runner, spec proc.Spec) (Check, error) {
 
 func (c *execCheck) String() string { return "exec " + strings.Join(c.spec.Argv, " ") }
 
-const maxOutput = 4 << 10
+// A check is asked again soon: it is not worth patience, and its output only says why it failed.
+var bounds = proc.RunOptions{MaxOutput: 4 << 10, WaitDelay: 100 * time.Millisecond, Grace: 100 * time.Millisecond}
 
 // Check runs the command once. When ctx ends first, the command's process group is ended.
 func (c *execCheck) Check(ctx context.Context) error {
@@ -46,9 +49,12 @@ func (c *execCheck) Check(ctx context.Context) error {
 		return fmt.Errorf("%v: %w", c, err)
 	}
 	spec.Path = file
-	status, output, err := c.runner.Run(ctx, spec, proc.RunOptions{MaxOutput: maxOutput})
+	status, output, err := c.runner.Run(ctx, spec, bounds)
+	if err != nil && !errors.Is(err, proc.ErrStuck) {
+		err = reason(ctx, err)
+	}
 	if err != nil {
-		return fmt.Errorf("%v: %w", c, reason(ctx, err))
+		return fmt.Errorf("%v: %w", c, err)
 	}
 	if status.Exited() && status.Code == 0 {
 		return nil

@@ -52,7 +52,7 @@ func parseTarget(target string) (*url.URL, error) {
 		return nil, fmt.Errorf("cannot read %q as a URL or PORT:/path: %w", target, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("cannot check %q: the scheme must be http or https", target)
-	case u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()):
+	case strings.Trim(u.Hostname(), "0123456789") == "" || u.Port() != "" && !isPort(u.Port()): // no host is a number
 		return nil, fmt.Errorf("cannot read %q as a URL or PORT:/path", target)
 	}
 	if u.Path == "" {
