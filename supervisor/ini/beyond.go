@@ -156,6 +156,9 @@ func (s *scope) check(what string, period float64) *Check {
 	for _, kind := range []string{"http", "tcp", "exec", "log"} {
 		key := what + "_" + kind
 		if key == "liveness_log" {
+			if v := s.find(key); v != nil {
+				s.problem(v, "[%s] %s: a log cannot tell that a program is still alive: want liveness_http, liveness_tcp or liveness_exec", s.sec.name, v.key)
+			}
 			continue
 		}
 		text, v := s.text(key)

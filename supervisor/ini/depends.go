@@ -31,55 +31,84 @@ func (c *Config) Resolve(name string) []*Program {
 	return byGroup
 }
 
-// checkDependencies finds names that do not exist and circles.
+// checkDependencies finds names that do not exist and circles. It goes by section, not by process:
+// those of one section depend on the same.
 func (l *loader) checkDependencies() {
-	edges := map[*Program][]*Program{}
-	var order []*Program
-	for i := range l.conf.Groups {
-		for j := range l.conf.Groups[i].Programs {
-			p := &l.conf.Groups[i].Programs[j]
-			order = append(order, p)
-			for _, name := range p.DependsOn {
-				on := l.conf.Resolve(name)
-				if len(on) == 0 {
-					l.fail(l.dependsProblem(p, "there is no program or group "+quote(name)+l.meantProgram(name)))
-				}
-				edges[p] = append(edges[p], on...)
+	sections, first := l.dependable()
+	bySection := map[string]*Program{}
+	for _, p := range first {
+		bySection[p.Section] = p
+		for _, name := range p.DependsOn {
+			if len(sections[name]) == 0 {
+				l.fail(l.dependsProblem(p, "there is no program or group "+quote(name)+l.meantProgram(name)))
 			}
 		}
 	}
 	const open, done = 1, 2
-	state := map[*Program]int{}
-	var path []*Program
-	var visit func(p *Program)
-	visit = func(p *Program) {
-		state[p] = open
-		path = append(path, p)
-		for _, on := range edges[p] {
-			switch state[on] {
-			case 0:
-				visit(on)
-			case open:
-				l.fail(l.dependsProblem(on, "goes round in a circle: "+circle(path[slices.Index(path, on):])))
+	state := map[string]int{}
+	var path []string
+	var visit func(section string)
+	visit = func(section string) {
+		state[section] = open
+		path = append(path, section)
+		for _, name := range bySection[section].DependsOn {
+			for _, on := range sections[name] {
+				switch state[on] {
+				case 0:
+					visit(on)
+				case open:
+					l.fail(l.dependsProblem(bySection[on], "goes round in a circle: "+circle(path[slices.Index(path, on):])))
+				}
 			}
 		}
 		path = path[:len(path)-1]
-		state[p] = done
+		state[section] = done
 	}
-	for _, p := range order {
-		if state[p] == 0 && len(edges[p]) > 0 {
-			visit(p)
+	for _, p := range first {
+		if state[p.Section] == 0 {
+			visit(p.Section)
 		}
 	}
 }
 
-func circle(path []*Program) string {
-	var names []string
-	for _, p := range append(slices.Clip(path), path[0]) {
-		_, name, _ := strings.Cut(p.Section, ":")
+// dependable maps each name that depends_on may use to its sections, as Resolve does, and lists
+// one program of each section.
+func (l *loader) dependable() (sections map[string][]string, first []*Program) {
+	programs, groups := map[string][]string{}, map[string][]string{}
+	add := func(m map[string][]string, name, section string) {
+		if n := len(m[name]); n == 0 || m[name][n-1] != section {
+			m[name] = append(m[name], section)
+		}
+	}
+	seen := map[string]bool{}
+	for i := range l.conf.Groups {
+		g := &l.conf.Groups[i]
+		for j := range g.Programs {
+			p := &g.Programs[j]
+			if !seen[p.Section] {
+				seen[p.Section] = true
+				first = append(first, p)
+			}
+			_, name, _ := strings.Cut(p.Section, ":")
+			add(programs, name, p.Section)
+			add(groups, g.Name, p.Section)
+			add(groups, g.Name+":"+p.Name, p.Section)
+			add(groups, g.Name+":*", p.Section)
+		}
+	}
+	for name, on := range programs {
+		groups[name] = on
+	}
+	return groups, first
+}
+
+func circle(path []string) string {
+	names := make([]string, 0, len(path)+1)
+	for _, section := range append(slices.Clip(path), path[0]) {
+		_, name, _ := strings.Cut(section, ":")
 		names = append(names, name)
 	}
-	return strings.Join(slices.Compact(names), " → ")
+	return strings.Join(names, " → ")
 }
 
 func (l *loader) dependsProblem(p *Program, msg string) Problem {

@@ -13,6 +13,8 @@ type value struct {
 	file string
 	line int
 
+	inherited bool // copied from [DEFAULT]
+
 	parts []string // until the file has been read to its end
 }
 
@@ -134,7 +136,7 @@ func (r *reader) enter(n int, name string) {
 		return
 	}
 	if s := r.doc.sections[name]; s != nil {
-		if s.file != r.file || s.line != n {
+		if (s.file != r.file || s.line != n) && name != kInclude {
 			r.warn(n, "[%s] is already in %s:%d: the two are merged, later keys win", name, s.file, s.line)
 		}
 		r.cur = s
@@ -178,6 +180,7 @@ func (d *document) expandHere(here string) {
 		for key, v := range d.defaults.keys {
 			if _, own := s.keys[key]; !own && strings.Contains(v.text, format) {
 				copied := *v
+				copied.inherited = true
 				s.set(key, &copied)
 			}
 		}

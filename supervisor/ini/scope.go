@@ -83,7 +83,8 @@ func (s *scope) expand(v *value, text string) (string, bool) {
 }
 
 func (s *scope) show(v *value, text string) string {
-	if strings.Contains(strings.ToLower(v.key), "password") {
+	switch strings.ToLower(v.key) {
+	case "password", "environment": // a message goes to logs, a secret must not
 		return `"…"`
 	}
 	return quote(text)
@@ -231,11 +232,16 @@ func (s *scope) unknownKeys() {
 			continue
 		}
 		v := s.sec.keys[lower]
+		if v.inherited || lower == "liveness_log" && s.kind != kListener { // check tells of that one
+			continue
+		}
 		hint := ""
-		if other := s.l.keys.suggest(s.kind, v.key); other != "" {
+		if strings.HasPrefix(lower, "[") {
+			hint = `: a line that starts a section ends with "]"`
+		} else if other := s.l.keys.suggest(s.kind, v.key); other != "" {
 			hint = ": did you mean " + other + "?"
 		} else if kinds := s.l.keys.kindsOf(lower); kinds != "" {
-			hint = ": it belongs into " + kinds
+			hint = ": it belongs in " + kinds
 		}
 		s.l.doubt(problemf(v.file, v.line, "[%s] %s is not a key of this section%s", s.sec.name, v.key, hint))
 	}
