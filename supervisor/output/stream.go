@@ -153,23 +153,21 @@ func (s *Stream) eachFile(do func(*file) error, verb string) error {
 // the pipe and the targets. It does not wait for a grandchild that holds the pipe open. It waits for a target that
 // blocks, at most until ctx ends; then the stream ends by itself as soon as the target lets it.
 func (s *Stream) Drain(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.drainNow()
+	}()
 	select {
-	case s.lock <- struct{}{}:
-		s.finish()
+	case <-done:
 		return nil
 	case <-ctx.Done():
-		go s.drainNow()
 		return fmt.Errorf("cannot drain the %s of %q: %w", s.opt.Channel, s.opt.Program, ctx.Err())
 	}
 }
 
 func (s *Stream) drainNow() {
 	s.lock <- struct{}{}
-	s.finish()
-}
-
-// finish is Drain's work; it is entered with the lock and gives it back.
-func (s *Stream) finish() {
 	defer s.unlock()
 	if s.closed {
 		return
