@@ -38,7 +38,7 @@ func (c *Config) Diff(old *Config) (added, changed, removed []string) {
 	return Diff(old.Groups, c.Groups)
 }
 
-// Equal tells whether two groups would run the same. A [program:x] and a [group:x] of it are the same.
+// Equal tells whether o, the newer of two groups, would run as g does. A [program:x] and a [group:x] of it are the same.
 func (g *Group) Equal(o *Group) bool {
 	plain := func(k GroupKind) bool { return k == KindProgram || k == KindGroup }
 	if g.Name != o.Name || g.Priority != o.Priority || g.Kind != o.Kind && !(plain(g.Kind) && plain(o.Kind)) {
@@ -51,9 +51,9 @@ func (g *Group) Equal(o *Group) bool {
 	return events && g.BufferSize == o.BufferSize && g.ResultHandler == o.ResultHandler && g.Socket == o.Socket
 }
 
-// Equal compares what Supervisor compares, and the keys beyond it: everything but the place in
-// the files. A log file that is AUTO on either side counts as equal, since the running
-// program's has been given its name.
+// Equal compares p with o, the newer of the two, by what Supervisor compares and by the keys
+// beyond it: everything but the place in the files. A log file that is AUTO in the newer
+// counts as equal to any, since the running program's has been given a name by then.
 func (p *Program) Equal(o *Program) bool {
 	a, b := *p, *o
 	a.Section, a.File, a.Line = b.Section, b.File, b.Line
@@ -65,8 +65,8 @@ func (p *Program) Equal(o *Program) bool {
 	}
 	a.Environment = b.Environment
 	for _, logs := range [][2]*Log{{&a.Stdout, &b.Stdout}, {&a.Stderr, &b.Stderr}} {
-		if logs[0].File == "AUTO" || logs[1].File == "AUTO" {
-			logs[0].File = logs[1].File
+		if logs[1].File == "AUTO" {
+			logs[0].File = "AUTO"
 		}
 	}
 	return reflect.DeepEqual(a, b)

@@ -46,6 +46,8 @@ func (s *scope) log(log *Log, stream, program string) {
 	}
 	if len(targets) > 0 {
 		log.File = targets[0]
+	}
+	if len(targets) > 1 {
 		log.Also = append(targets[1:], log.Also...)
 	}
 	s.warnEndless(log, s.sec.name, key)

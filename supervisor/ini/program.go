@@ -120,7 +120,10 @@ func (s *scope) stopSignals() []syscall.Signal {
 			s.bad(v, text, "a signal's name or number, such as TERM, SIGINT or 15")
 			break
 		}
-		sigs = append(sigs, sig)
+		if sigs = append(sigs, sig); len(sigs) > 16 {
+			s.bad(v, text, "at most 16 signals")
+			break
+		}
 	}
 	if len(sigs) == 0 {
 		if v != nil && strip(text) == "" {

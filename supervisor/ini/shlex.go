@@ -15,42 +15,38 @@ var (
 // backslashes, nothing expanded.
 func Split(s string) ([]string, error) {
 	var words []string
-	var word strings.Builder
+	var word []byte
 	inWord := false
-	state := rune(0) // 0 outside quotes, or the quote that is open
-	runes := []rune(s)
-	for i := 0; i < len(runes); i++ {
-		c := runes[i]
+	state := byte(0) // 0 outside quotes, or the quote that is open
+	for i := 0; i < len(s); i++ {
+		c := s[i]
 		switch {
-		case state == 0 && strings.ContainsRune(" \t\r\n", c):
+		case state == 0 && strings.IndexByte(" \t\r\n", c) >= 0:
 			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-				inWord = false
+				words = append(words, string(word))
+				word, inWord = word[:0], false
 			}
 		case state == 0 && (c == '\'' || c == '"'):
 			state, inWord = c, true
 		case state != 0 && c == state:
 			state = 0
 		case c == '\\' && state != '\'':
-			if i++; i == len(runes) {
+			if i++; i == len(s) {
 				return nil, errNoEscaped
 			}
-			if state == '"' && runes[i] != '\\' && runes[i] != '"' {
-				word.WriteByte('\\')
+			if state == '"' && s[i] != '\\' && s[i] != '"' {
+				word = append(word, '\\')
 			}
-			word.WriteRune(runes[i])
-			inWord = true
+			word, inWord = append(word, s[i]), true
 		default:
-			word.WriteRune(c)
-			inWord = true
+			word, inWord = append(word, c), true
 		}
 	}
 	if state != 0 {
 		return nil, errNoClosing
 	}
 	if inWord {
-		words = append(words, word.String())
+		words = append(words, string(word))
 	}
 	return words, nil
 }
