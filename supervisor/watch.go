@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,10 +18,10 @@ const settle = 500 * time.Millisecond
 
 // watcher restarts programs whose binary or files change. It costs nothing until a program wants it.
 type watcher struct {
-	sup *Supervisor
+	sup    *Supervisor
+	active atomic.Int32 // programs whose files are watched now
 
 	mu    sync.Mutex
-	ctx   context.Context // set by run
 	notes map[*process]context.CancelFunc
 	ended bool
 	work  sync.WaitGroup
@@ -94,6 +95,8 @@ func (w *watcher) watch(ctx context.Context, p *process) error {
 			return err
 		}
 	}
+	w.active.Add(1)
+	defer w.active.Add(-1)
 	timer := time.NewTimer(0)
 	<-timer.C
 	binaryChanged := false
