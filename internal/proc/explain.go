@@ -34,6 +34,9 @@ func explain(spec Spec, cred *syscall.Credential, err error) error {
 			return fmt.Errorf("cannot start %q: cannot run its interpreter %q: %w", spec.Path, interp, err)
 		}
 	}
+	if cred != nil && err == syscall.EACCES {
+		return fmt.Errorf("cannot start %q as uid %d in directory %q: %w", spec.Path, cred.Uid, spec.Dir, err)
+	}
 	return fmt.Errorf("cannot start %q: %w", spec.Path, err)
 }
 

@@ -231,7 +231,7 @@ func stopRestMain() int {
 			return 1
 		}
 	}
-	if err := r.StopRest(ctx, 200*time.Millisecond); err != nil {
+	if err := r.StopRest(ctx, time.Second); err != nil {
 		fmt.Println(err)
 	}
 	for _, p := range started {

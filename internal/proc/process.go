@@ -69,7 +69,9 @@ func (p *Process) SignalGroup(sig syscall.Signal) error {
 		return fmt.Errorf("cannot signal process group %d: %w", p.pid, ErrDone)
 	}
 	err := syscall.Kill(-p.pid, sig)
-	if err == syscall.ESRCH {
+	if err == syscall.ESRCH && !p.reaped {
+		err = syscall.Kill(p.pid, sig) // it has moved to another group of its session
+	} else if err == syscall.ESRCH {
 		err = ErrDone
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,6 +33,7 @@ type Reaper struct {
 	quiet chan os.Signal // takes the signals that were ignored when we started
 	stop  chan struct{}
 	ended chan struct{}
+	apart chan struct{} // one place for each thread that forkApart may use
 
 	spawned, failed, reaped, orphans atomic.Uint64
 	childless                        atomic.Bool // the last wait4 said ECHILD and nothing was started since
@@ -71,7 +73,7 @@ func newReaper(log *slog.Logger) (*Reaper, error) {
 	r := &Reaper{
 		log: log, null: null,
 		chld: make(chan os.Signal, 1), quiet: make(chan os.Signal, 1),
-		stop: make(chan struct{}), ended: make(chan struct{}),
+		stop: make(chan struct{}), ended: make(chan struct{}), apart: make(chan struct{}, 2*runtime.NumCPU()),
 		table: map[int]*Process{}, groups: map[int]*Process{}, waiters: map[chan struct{}]any{},
 	}
 	if r.host, err = readHost(); err != nil {

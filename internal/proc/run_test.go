@@ -3,6 +3,7 @@ package proc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -53,19 +54,21 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		signal       syscall.Signal
 		output       string
 	}{
-		{"SIGTERM is enough", "echo a; sleep 1000 & wait", syscall.SIGTERM, "a\n"},
-		{"SIGTERM is ignored", "trap '' TERM; echo b; sleep 1000; sleep 1000", syscall.SIGKILL, "b\n"},
+		{"SIGTERM is enough", "sleep 1000 & echo a; echo ready >&2; wait", syscall.SIGTERM, "a\n"},
+		{"SIGTERM is ignored", "trap '' TERM; sleep 1000 & echo b; echo ready >&2; wait", syscall.SIGKILL, "b\n"},
 	}
+	enough := errors.New("enough")
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
-			defer cancel()
+			ctx, cancel := context.WithCancelCause(testContext(t))
+			spec := shell(test.script)
+			spec.Stderr = whenReady(t, func() { cancel(enough) })
 			before := r.Stats().Orphans
-			st, out, err := r.Run(ctx, shell(test.script), RunOptions{Grace: 100 * time.Millisecond})
-			if !errors.Is(err, context.DeadlineExceeded) || st.Signal != test.signal || string(out) != test.output {
-				t.Errorf("got %v, %q, %v, want %v, %q and a deadline error", st, out, err, test.signal, test.output)
+			st, out, err := r.Run(ctx, spec, RunOptions{Grace: 100 * time.Millisecond})
+			if !errors.Is(err, enough) || st.Signal != test.signal || string(out) != test.output {
+				t.Errorf("got %v, %q, %v, want %v, %q and the context's cause", st, out, err, test.signal, test.output)
 			}
-			if !strings.Contains(err.Error(), `cannot finish "/bin/sh": `) {
+			if !strings.Contains(fmt.Sprint(err), `cannot finish "/bin/sh": `) {
 				t.Errorf("got %q, want it to name the command", err)
 			}
 			waitUntil(t, func() bool { return r.Stats().Orphans > before }, "the group was not killed: its sleep lives")
@@ -100,4 +103,21 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// whenReady returns a file and calls ready once a program has written to it.
+func whenReady(t *testing.T, ready func()) *os.File {
+	t.Helper()
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { wr.Close(); <-done; rd.Close() })
+	go func() {
+		defer close(done)
+		_, _ = rd.Read(make([]byte, 1))
+		ready()
+	}()
+	return wr
 }

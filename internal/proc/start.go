@@ -102,6 +102,9 @@ func (r *Reaper) forkApart(spec Spec, argv []string, attr *syscall.ProcAttr) (*P
 		p   *Process
 		err error
 	}
+	// Threads cost memory, and one process can only fork so fast: a thousand starts at once share a few.
+	r.apart <- struct{}{}
+	defer func() { <-r.apart }()
 	c := make(chan result, 1)
 	var run func()
 	run = func() {

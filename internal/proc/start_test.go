@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestEveryStatus(t *testing.T) {
@@ -239,6 +241,81 @@ func TestUserSwitch(t *testing.T) {
 	if !errors.Is(err, syscall.EPERM) || !strings.Contains(err.Error(), fmt.Sprintf("cannot switch to uid %d", uid+1)) {
 		t.Errorf("got %v, want a refusal that names the uid", err)
 	}
+}
+
+// What only root can get wrong: a program's user that may not enter its directory.
+func TestDirectoryOfAnotherUser(t *testing.T) {
+	r := newTestReaper(t)
+	dir := filepath.Join(t.TempDir(), "closed")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	spec := shell("exit 0")
+	spec.Dir, spec.UID, spec.GID = dir, 65534, 65534
+	_, err := r.Start(spec)
+	want := fmt.Sprintf(`cannot start "/bin/sh" as uid 65534 in directory %q: permission denied`, dir)
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(dir, 0); err != nil {
+			t.Fatal(err)
+		}
+		spec.UID, spec.GID = Unchanged, Unchanged
+		_, err = r.Start(spec)
+		want = `cannot start "/bin/sh": permission denied`
+	}
+	if !errors.Is(err, syscall.EACCES) || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+// The core flag is set when, and only when, the kernel wrote a core.
+func TestCoreFlag(t *testing.T) {
+	r := newTestReaper(t)
+	spec := shell("ulimit -c unlimited 2>/dev/null; kill -SEGV $$")
+	spec.Dir = t.TempDir()
+	st, _, err := r.Run(testContext(t), spec, RunOptions{})
+	if err != nil || st.Signal != syscall.SIGSEGV {
+		t.Fatalf("got %v, %v, want SIGSEGV", st, err)
+	}
+	if pattern := firstLine("/proc/sys/kernel/core_pattern"); strings.HasPrefix(pattern, "/") || strings.HasPrefix(pattern, "|") {
+		t.Logf("core flag %v: cores go to %q, where a test cannot look", st.Core, pattern)
+		return
+	}
+	entries, err := os.ReadDir(spec.Dir)
+	if err != nil || st.Core != (len(entries) > 0) {
+		t.Errorf("got core flag %v with %d files written, %v", st.Core, len(entries), err)
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	r := newTestReaper(t)
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ptmx.Close()
+	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	spec := shell("exec 3>/dev/tty && cut -d' ' -f1,5,6 /proc/$$/stat; tty")
+	spec.TTY, spec.Stdin = true, tty
+	next := lines(t, &spec)
+	p := mustStart(t, r, spec)
+	if got, want := next(), fmt.Sprintf("%[1]d %[1]d %[1]d", p.PID()); got != want {
+		t.Errorf("got pid, group and session %q, want %q", got, want)
+	}
+	if got := next(); got != tty.Name() {
+		t.Errorf("got terminal %q, want %q", got, tty.Name())
+	}
+	await(t, p)
 }
 
 func TestOOMScoreAdj(t *testing.T) {
