@@ -88,6 +88,9 @@ func (l *loader) group(sec *section, used map[string]bool) {
 }
 
 func (l *loader) meantProgram(name string) string {
+	if len(l.errs) > maxHints {
+		return ""
+	}
 	var names []string
 	for _, sec := range l.doc.order {
 		if prog, ok := strings.CutPrefix(sec, kProgram+":"); ok {

@@ -19,6 +19,8 @@ const (
 	maxFiles     = 16 << 20 // bytes of all files
 	maxProcs     = 10_000   // numprocs of one program, and processes of all
 	maxProcBytes = 64 << 20 // bytes of all expanded commands and environments
+	maxProblems  = 1000     // problems and warnings told, each
+	maxHints     = 100      // problems after which no guess is made at what was meant
 )
 
 // Options says what to load and what %(…)s can see.
@@ -117,27 +119,28 @@ func sortProblems(ps []Problem, rank map[string]int) {
 	})
 }
 
-func (l *loader) fail(p Problem) {
-	if !l.seen[p] {
-		l.seen[p] = true
-		l.errs = append(l.errs, p)
-	}
-}
+func (l *loader) fail(p Problem) { l.tell(&l.errs, p) }
 
-func (l *loader) warn(p Problem) {
-	if !l.seen[p] {
-		l.seen[p] = true
-		l.warnings = append(l.warnings, p)
+func (l *loader) warn(p Problem) { l.tell(&l.warnings, p) }
+
+// tell keeps a problem once, and no more than anybody would read.
+func (l *loader) tell(list *[]Problem, p Problem) {
+	if l.seen[p] || len(*list) > maxProblems {
+		return
 	}
+	l.seen[p] = true
+	if len(*list) == maxProblems {
+		p.Msg = "there are more problems than these: mend them and look again"
+	}
+	*list = append(*list, p)
 }
 
 // doubt warns of what is probably a mistake; Options.Strict makes it an error.
 func (l *loader) doubt(p Problem) {
 	if l.opts.Strict {
 		l.fail(p)
-	} else if !l.seen[p] {
-		l.seen[p] = true
-		l.doubts = append(l.doubts, p)
+	} else {
+		l.tell(&l.doubts, p)
 	}
 }
 

@@ -1,6 +1,7 @@
 package ini
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -120,6 +121,9 @@ func TestBounds(t *testing.T) {
 		"a name that grows":      "[program:a]\ncommand=" + strings.Repeat("%(ENV_BIG)s", 100) + "\n",
 		"copies of a long text":  "[program:a]\ncommand=" + big[:900<<10] + "\nnumprocs=9999\nprocess_name=%(process_num)d\n",
 		"a width":                "[program:a]\ncommand=%(process_num)999999999d\n",
+		"many unknown keys":      "[program:a]\ncommand=/bin/cat\nstartsecs=x\n" + numbered("key%d=1\n", 200_000),
+		"many unknown programs":  "[group:a]\nprograms=" + numbered("p%d,", 200_000) + "\n" + numbered("[program:q%d]\ncommand=/bin/cat\n", 5000),
+		"many broken lines":      "[program:a]\n" + strings.Repeat("x\n", 1<<20),
 		"a long list of signals": "[program:a]\ncommand=/bin/cat\nstopsignal=" + strings.Repeat("TERM ", 100_000) + "\n",
 	}
 	for name, text := range cases {
@@ -136,6 +140,14 @@ func TestBounds(t *testing.T) {
 			}
 		})
 	}
+}
+
+func numbered(format string, n int) string {
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, format, i)
+	}
+	return out.String()
 }
 
 func TestStrict(t *testing.T) {

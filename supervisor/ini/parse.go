@@ -148,11 +148,15 @@ func (r *reader) enter(n int, name string) {
 }
 
 func (r *reader) fail(n int, format string, args ...any) {
-	r.errs = append(r.errs, problemf(r.file, n, format, args...))
+	if len(r.errs) <= maxProblems {
+		r.errs = append(r.errs, problemf(r.file, n, format, args...))
+	}
 }
 
 func (r *reader) warn(n int, format string, args ...any) {
-	r.warns = append(r.warns, problemf(r.file, n, format, args...))
+	if len(r.warns) <= maxProblems {
+		r.warns = append(r.warns, problemf(r.file, n, format, args...))
+	}
 }
 
 func (d *document) join() {

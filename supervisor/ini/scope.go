@@ -238,6 +238,8 @@ func (s *scope) unknownKeys() {
 		hint := ""
 		if strings.HasPrefix(lower, "[") {
 			hint = `: a line that starts a section ends with "]"`
+		} else if len(s.l.doubts)+len(s.l.errs) > maxHints {
+			hint = ""
 		} else if other := s.l.keys.suggest(s.kind, v.key); other != "" {
 			hint = ": did you mean " + other + "?"
 		} else if kinds := s.l.keys.kindsOf(lower); kinds != "" {
