@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -46,16 +47,17 @@ type process struct {
 
 // run is one life of a program: from its spawn to its end.
 type run struct {
-	child   *proc.Process // nil when the process ended before its execve
-	in      *stdin
-	streams []stream
-	release func() // gives the FastCGI socket back; may be nil
-	cgroup  *cgroup
-	ctx     context.Context // ends with the process: its checks stop then
-	cancel  context.CancelFunc
-	exited  bool
-	sawLine atomic.Bool // of readiness_log
-	failed  string      // what a child without execve would have said
+	child      *proc.Process // nil when the process ended before its execve
+	in         *stdin
+	streams    []stream
+	release    func() // gives the FastCGI socket back; may be nil
+	cgroup     *cgroup
+	ctx        context.Context // ends with the process: its checks stop then
+	cancel     context.CancelFunc
+	exited     bool
+	foreground bool        // it was given the terminal
+	sawLine    atomic.Bool // of readiness_log
+	failed     string      // what a child without execve would have said
 }
 
 func newProcess(g *group, cfg *ini.Program, main bool) *process {
@@ -316,6 +318,11 @@ func (p *process) ended(st proc.Status) {
 		r.release()
 	}
 	r.cgroup.remove()
+	if r.foreground {
+		if err := takeForeground(os.Stdin); err != nil {
+			p.log.Debug("cannot take the terminal back", "error", err)
+		}
+	}
 }
 
 // drainTimeout bounds how long a target that blocks can hold up a program's next start.

@@ -80,7 +80,7 @@ func (p *process) startReadiness() {
 	}
 	p.setReady(r, false, "not checked yet")
 	ready, failures, last := false, 0, ""
-	go checks(r.ctx, c, check, 0, func(err error) {
+	go checks(r.ctx, c, check, time.Duration(c.Delay*float64(time.Second)), func(err error) {
 		text := ""
 		if err == nil {
 			failures = 0
@@ -143,8 +143,11 @@ func (p *process) startLiveness() {
 				return
 			}
 		}
-		failures := 0
-		checks(r.ctx, c, check, fraction(c.Period), func(err error) {
+		failures, first := 0, fraction(c.Period)
+		if c.Delay > 0 {
+			first = fraction(c.Delay)
+		}
+		checks(r.ctx, c, check, first, func(err error) {
 			if err == nil {
 				failures = 0
 				return

@@ -130,6 +130,8 @@ func (p *process) spawn(ctx context.Context) (*run, error) {
 func (p *process) plumb(r *run, spec *proc.Spec) (childEnds []*os.File, err error) {
 	if p.main {
 		spec.Stdin, spec.Stdout, spec.Stderr = os.Stdin, os.Stdout, os.Stderr
+		spec.Foreground = inForeground(os.Stdin)
+		r.foreground = spec.Foreground
 		return nil, nil
 	}
 	open := func(channel string, log *ini.Log) (*os.File, error) {

@@ -36,6 +36,10 @@ type Spec struct {
 
 	// TTY starts a new session with Stdin as its controlling terminal.
 	TTY bool
+
+	// Foreground makes the new process group that of the terminal's foreground; Stdin is that terminal, and it is the
+	// agent's own controlling one.
+	Foreground bool
 }
 
 // NewSpec returns the Spec of path with args, running as the agent's own user with its umask.

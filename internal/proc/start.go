@@ -152,7 +152,11 @@ func (r *Reaper) sysAttr(spec Spec) *syscall.SysProcAttr {
 	if spec.TTY {
 		return &syscall.SysProcAttr{Setsid: true, Setctty: true, Credential: r.credential(spec)}
 	}
-	return &syscall.SysProcAttr{Setpgid: true, Credential: r.credential(spec)}
+	attr := &syscall.SysProcAttr{Setpgid: true, Credential: r.credential(spec)}
+	if spec.Foreground {
+		attr.Foreground, attr.Ctty = true, int(spec.Stdin.Fd())
+	}
+	return attr
 }
 
 // credential returns nil when nothing would change: root without capabilities may then start programs "as root".
