@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/inpod/inpod/supervisor"
+	"github.com/inpod/inpod/supervisor/ini"
+)
+
+// generation is one life of all programs: from the start, or from a restart of everything (ctl reload), to their
+// stop. The process and its control socket live on.
+type generation struct {
+	sup       *supervisor.Supervisor
+	programs  int         // how many there are to begin with
+	autostart int         // how many of them are started by themselves
+	complete  atomic.Bool // all of those have been started
+	cancel    context.CancelFunc
+	done      chan struct{} // closed when Run of the supervisor has returned
+	rpc       http.Handler
+}
+
+// newGeneration starts the programs of l.
+func (a *agent) newGeneration(l *loaded) (*generation, error) {
+	main := mainProgramOf(a.opts.Main)
+	cfg := *l.ini
+	cfg.Supervisord.StripANSI = cfg.Supervisord.StripANSI || a.opts.StripANSI
+	g := &generation{done: make(chan struct{})}
+	g.programs, g.autostart = countPrograms(l.ini)
+	if main != nil {
+		g.programs++
+		g.autostart++
+	}
+	var err error
+	g.sup, err = supervisor.New(supervisor.Options{
+		Reaper: a.reaper, Hub: a.hub, Logger: a.log.With("part", "supervisor"),
+		Config: &cfg, Load: a.loadPrograms, Env: a.opts.Env, ServerURL: a.serverURL(l.ini),
+		Main: main,
+		OnMain: func(state supervisor.State, code int) {
+			a.log.Info("the main program has ended", "state", state.String(), "code", code)
+			go a.send(command{kind: cmdMainEnded, code: code})
+		},
+		OnEssential: func(name string, state supervisor.State, code int) {
+			go a.send(command{kind: cmdEssentialEnded, name: name, code: code})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	go func() {
+		defer close(g.done)
+		if err := g.sup.Run(ctx); err != nil {
+			a.log.Error("cannot stop every program", "error", err)
+		}
+	}()
+	return g, nil
+}
+
+// loadPrograms is the supervisor's reread: the settings that are in force say where programs are.
+func (a *agent) loadPrograms() (*ini.Config, error) {
+	return a.src.programs(a.settings.Load().Supervisor.Include)
+}
+
+// serverURL is SUPERVISOR_SERVER_URL of programs: the first server that they can talk to, unix sockets first.
+func (a *agent) serverURL(c *ini.Config) string {
+	if len(c.UnixServers) > 0 {
+		return "unix://" + c.UnixServers[0].File
+	}
+	if len(c.InetServers) > 0 {
+		s := c.InetServers[0]
+		host := s.Host
+		if host == "" {
+			host = "localhost"
+		}
+		return "http://" + host + ":" + strconv.Itoa(s.Port)
+	}
+	if a.servers.controlPath != "" {
+		return "unix://" + a.servers.controlPath
+	}
+	return ""
+}
+
+// ready tells whether all programs are there and those with a readiness check are ready.
+func (g *generation) ready() (bool, []supervisor.CheckState) {
+	if !g.complete.Load() && !g.begun() {
+		return false, []supervisor.CheckState{{Program: "all", Detail: "programs are being started"}}
+	}
+	return g.sup.Ready()
+}
+
+// begun tells whether every program that is started by itself has been started once. It stays so: programs may be
+// removed later.
+func (g *generation) begun() bool {
+	stats := g.sup.Stats()
+	started := 0
+	for i := range stats {
+		if stats[i].Starts > 0 {
+			started++
+		}
+	}
+	if len(stats) < g.programs || started < g.autostart {
+		return false
+	}
+	g.complete.Store(true)
+	return true
+}
+
+// countPrograms counts all programs and those that are started by themselves.
+func countPrograms(c *ini.Config) (all, autostart int) {
+	for i := range c.Groups {
+		for j := range c.Groups[i].Programs {
+			all++
+			if c.Groups[i].Programs[j].Autostart {
+				autostart++
+			}
+		}
+	}
+	return all, autostart
+}
+
+// stop stops every program and returns when all are gone.
+func (g *generation) stop() {
+	g.cancel()
+	<-g.done
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/supervisor/ini"
+)
+
+// source says where settings and programs are read from. It is the same at the start, at a reload and in Check.
+type source struct {
+	configFile, supervisordConf string
+	env                         []string
+	mainProgram                 []string
+	strict                      bool
+	flags                       SupervisordFlags
+}
+
+// loaded is one consistent reading of everything. It is immutable.
+type loaded struct {
+	cfg *config.Config
+	ini *ini.Config
+}
+
+// problems is an error with one line for each thing that is wrong.
+type problems []string
+
+func (p problems) Error() string { return strings.Join(p, "\n") }
+
+// load reads the settings and then the programs that they name. Its error is problems, those of both together.
+func (s source) load() (*loaded, error) {
+	var all problems
+	cfg, err := s.settings()
+	if err != nil {
+		all = append(all, lines(err)...)
+	}
+	include := []string(nil)
+	if cfg != nil {
+		include = cfg.Supervisor.Include
+	}
+	programs, err := s.programs(include)
+	if err != nil {
+		all = append(all, lines(err)...)
+	}
+	if len(all) > 0 {
+		return nil, all
+	}
+	return &loaded{cfg: cfg, ini: programs}, nil
+}
+
+func (s source) settings() (*config.Config, error) {
+	return config.Load(config.Options{File: s.configFile, Env: s.env, UID: os.Getuid()})
+}
+
+func (s source) programs(include []string) (*ini.Config, error) {
+	env := map[string]string{}
+	for _, kv := range s.env {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			env[k] = v
+		}
+	}
+	c, err := ini.Load(ini.Options{Main: s.supervisordConf, Include: include, Env: env, Strict: s.strict})
+	if err != nil {
+		return nil, err
+	}
+	s.flags.apply(&c.Supervisord)
+	if len(s.mainProgram) > 0 {
+		for i := range c.Groups {
+			if c.Groups[i].Name == mainName {
+				return nil, errors.New(mainConflict(&c.Groups[i]))
+			}
+		}
+	}
+	return c, nil
+}
+
+func mainConflict(g *ini.Group) string {
+	at := ""
+	if len(g.Programs) > 0 {
+		at = fmt.Sprintf("%s:%d: ", g.Programs[0].File, g.Programs[0].Line)
+	}
+	return fmt.Sprintf("%sthe name %q is taken by the command after --; call the program otherwise", at, mainName)
+}
+
+func lines(err error) []string {
+	var cp config.Problems
+	var ip ini.Problems
+	var out []string
+	switch {
+	case errors.As(err, &cp):
+		for _, p := range cp {
+			out = append(out, p.String())
+		}
+	case errors.As(err, &ip):
+		for _, p := range ip {
+			out = append(out, p.String())
+		}
+	default:
+		out = []string{err.Error()}
+	}
+	return out
+}
+
+// warnings are those of the settings and of the programs.
+func (l *loaded) warnings() []string {
+	var out []string
+	for _, p := range l.cfg.Warnings {
+		out = append(out, p.String())
+	}
+	for _, p := range l.ini.Warnings {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+// watched lists the files and the globs whose change may be a change of configuration.
+func (l *loaded) watched(configFile string) (files, globs []string) {
+	if configFile == "" {
+		configFile = config.DefaultFile
+	}
+	return append([]string{configFile}, l.ini.Files...), l.ini.Globs
+}

@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inpod/inpod/supervisor"
+	"github.com/inpod/inpod/supervisor/ini"
+)
+
+// reloader reads the configuration again when it is asked to or a file changes. A configuration with any error
+// changes nothing.
+type reloader struct {
+	a    *agent
+	log  *slog.Logger
+	asks chan string // reasons; holds one, which stands for all that come meanwhile
+	quit chan struct{}
+	done chan struct{}
+
+	good, bad atomic.Uint64 // reloads
+	ended     sync.Once
+
+	doing sync.Mutex // held during a reload; guards now and what it changes
+
+	mu     sync.Mutex
+	loaded *loaded   // what is in force
+	at     time.Time // of the last reload; zero before the first
+	err    error     // of the last reload
+}
+
+func newReloader(a *agent, l *loaded) *reloader {
+	return &reloader{
+		a: a, log: a.log.With("part", "reload"), loaded: l,
+		asks: make(chan string, 1), quit: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+// start begins to watch.
+func (r *reloader) start() { go r.loop() }
+
+func (r *reloader) stop() {
+	r.ended.Do(func() { close(r.quit) })
+	<-r.done
+}
+
+// request asks for a reload and does not wait for it.
+func (r *reloader) request(reason string) {
+	select {
+	case r.asks <- reason:
+	default: // one is waiting already, and will read what is there then
+	}
+}
+
+func (r *reloader) loop() {
+	defer close(r.done)
+	w := newWatch(r.log)
+	defer w.close()
+	w.follow(r.inForce().watched(r.a.src.configFile))
+	for {
+		select {
+		case <-r.quit:
+			return
+		case reason := <-r.asks:
+			_ = r.now(reason) // it has been logged
+		case <-w.changed():
+			if w.differs() {
+				_ = r.now("a file has changed")
+			}
+		}
+		w.follow(r.inForce().watched(r.a.src.configFile))
+	}
+}
+
+func (r *reloader) inForce() *loaded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.loaded
+}
+
+// last tells of the last reload.
+func (r *reloader) last() (time.Time, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at, r.err
+}
+
+// now reloads and returns what is wrong; it has been logged and counted then.
+func (r *reloader) now(reason string) error {
+	r.doing.Lock()
+	defer r.doing.Unlock()
+	r.log.Info("reading the configuration again", "reason", reason)
+	old := r.inForce()
+	next, err := r.a.src.load()
+	if err == nil {
+		err = r.apply(old, next)
+	}
+	if err != nil {
+		r.failed(err)
+		return err
+	}
+	r.replace(next)
+	r.programs(old.ini, next)
+	return nil
+}
+
+// apply changes what the settings say, first what may fail.
+func (r *reloader) apply(old, next *loaded) error {
+	a := r.a
+	if err := a.proxy.Apply(next.cfg.Proxy); err != nil {
+		return err
+	}
+	if err := a.servers.rebind(next.cfg.Admin.Listen, a.adminHandler(false)); err != nil {
+		if back := a.proxy.Apply(old.cfg.Proxy); back != nil {
+			err = errors.Join(err, back)
+		}
+		return err
+	}
+	if slices.Compare(old.cfg.SocketPaths(), next.cfg.SocketPaths()) != 0 {
+		r.log.Warn("admin.socket has changed; that takes effect when the agent is started again")
+	}
+	return nil
+}
+
+// replace puts next in force.
+func (r *reloader) replace(next *loaded) {
+	r.a.settings.Store(next.cfg)
+	r.a.logs.apply(next.cfg.Log, next.ini.Supervisord.Loglevel)
+	r.good.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.loaded, r.at, r.err = next, time.Now(), nil
+	for _, w := range next.warnings() {
+		r.log.Warn("configuration", "warning", w)
+	}
+}
+
+// failed logs and counts a reload that changed nothing.
+func (r *reloader) failed(err error) {
+	r.bad.Add(1)
+	for _, line := range lines(err) {
+		r.log.Error("the configuration is bad; the old one stays in force", "problem", line)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at, r.err = time.Now(), err
+}
+
+// programs brings the programs to what the files say, where supervisor.auto_update wants it.
+func (r *reloader) programs(old *ini.Config, next *loaded) {
+	added, changed, removed := next.ini.Diff(old)
+	if !next.cfg.Supervisor.AutoUpdate {
+		if len(added)+len(changed)+len(removed) > 0 {
+			r.log.Info("programs have changed; inpod ctl update makes them so",
+				"added", strings.Join(added, " "), "changed", strings.Join(changed, " "), "removed", strings.Join(removed, " "))
+		}
+		return
+	}
+	if err := r.update(r.a.current.Load().sup); err != nil {
+		r.log.Error("cannot update every program", "error", err)
+	}
+}
+
+// update is supervisorctl's update.
+func (r *reloader) update(sup *supervisor.Supervisor) error {
+	added, changed, removed, err := sup.Reread()
+	if err != nil {
+		return err
+	}
+	ctx := context.Background() // a stop ends by itself, after stopwaitsecs at the latest
+	var errs []error
+	for _, name := range append(append([]string(nil), removed...), changed...) {
+		_, err := sup.StopGroup(ctx, name, true)
+		if err == nil {
+			err = sup.RemoveGroup(name)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot remove %q: %w", name, err))
+		}
+	}
+	for _, name := range append(append([]string(nil), added...), changed...) {
+		if err := sup.AddGroup(name); err != nil {
+			errs = append(errs, fmt.Errorf("cannot add %q: %w", name, err))
+		}
+	}
+	r.log.Info("programs are updated", "added", strings.Join(added, " "), "changed", strings.Join(changed, " "), "removed", strings.Join(removed, " "))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,233 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/supervisor/ini"
+)
+
+// httpServer is one address. It is listened on early and answers once it has a handler: until then the kernel
+// keeps connections waiting.
+type httpServer struct {
+	ln      net.Listener
+	srv     *http.Server
+	handler atomic.Pointer[http.Handler]
+	begun   sync.Once
+	done    chan struct{}
+	log     *slog.Logger
+}
+
+func newHTTPServer(ln net.Listener, log *slog.Logger) *httpServer {
+	s := &httpServer{ln: ln, done: make(chan struct{}), log: log}
+	s.srv = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }),
+		// No WriteTimeout: tail -f and a stop that waits take as long as they take.
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		// net/http says here that clients hung up, and what it recovered from.
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// serve begins to answer, or goes over to another handler.
+func (s *httpServer) serve(h http.Handler) {
+	s.handler.Store(&h)
+	s.begun.Do(func() {
+		go func() {
+			defer close(s.done)
+			if err := s.srv.Serve(s.ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				s.log.Error("cannot serve", "address", s.ln.Addr().String(), "error", err)
+			}
+		}()
+	})
+}
+
+// close lets requests that are being answered end, for a moment.
+func (s *httpServer) close() {
+	s.begun.Do(func() { // serve was never called
+		_ = s.ln.Close()
+		close(s.done)
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.srv.Shutdown(ctx); err != nil {
+		_ = s.srv.Close()
+	}
+	<-s.done
+}
+
+// servers are the addresses where the agent is controlled. The main loop and, for the admin address, the reloader
+// change them.
+type servers struct {
+	log         *slog.Logger
+	control     *httpServer
+	controlPath string // where the control socket is; "" when there is none
+	programs    map[string]*httpServer
+
+	mu    sync.Mutex // guards admin, which a reload may replace
+	admin *httpServer
+	bound string // admin.listen, as it was written
+
+	closed sync.Once
+}
+
+func newServers(log *slog.Logger) *servers {
+	return &servers{log: log.With("part", "admin"), programs: map[string]*httpServer{}}
+}
+
+// listenAdmin binds the control socket and admin.listen.
+func (s *servers) listenAdmin(cfg *config.Config) error {
+	ln, path, err := listenControl(cfg)
+	if err != nil {
+		return err
+	}
+	if ln != nil {
+		s.control, s.controlPath = newHTTPServer(ln, s.log), path
+	}
+	return s.rebind(cfg.Admin.Listen, nil)
+}
+
+// rebind makes admin.listen another address. When that cannot be had the old one stays. h is nil during the start.
+func (s *servers) rebind(listen string, h http.Handler) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if listen == s.bound {
+		return nil
+	}
+	var next *httpServer
+	if listen != config.Off {
+		ln, err := net.Listen("tcp", listen)
+		if err != nil {
+			return fmt.Errorf("cannot listen on %q (admin.listen): %w", listen, err)
+		}
+		next = newHTTPServer(ln, s.log)
+		if h != nil {
+			next.serve(h)
+		}
+	}
+	if s.admin != nil {
+		go s.admin.close() // the request that caused this may come through it
+	}
+	s.admin, s.bound = next, listen
+	return nil
+}
+
+func (s *servers) adminAddr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.admin == nil {
+		return config.Off
+	}
+	return s.admin.ln.Addr().String()
+}
+
+// serveAdmin begins to answer: open on the network, and trusted on the socket, which only its owner can open.
+func (s *servers) serveAdmin(open, trusted http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.admin != nil {
+		s.admin.serve(open)
+	}
+	if s.control != nil {
+		s.control.serve(trusted)
+	}
+}
+
+// unixKey and inetKey name the servers of the ini: one that stays the same over a restart stays open.
+func unixKey(u ini.UnixServer) string {
+	return fmt.Sprintf("unix %s %o %d %d", u.File, u.Chmod, u.UID, u.GID)
+}
+
+func inetKey(i ini.InetServer) string { return net.JoinHostPort(i.Host, strconv.Itoa(i.Port)) }
+
+// listenPrograms binds [unix_http_server] and [inet_http_server] and closes those that are not there any more.
+func (s *servers) listenPrograms(c *ini.Config) error {
+	fresh, wanted := map[string]*httpServer{}, map[string]bool{}
+	open := func(key, what string, listen func() (net.Listener, error)) error {
+		wanted[key] = true
+		if s.programs[key] != nil || fresh[key] != nil {
+			return nil
+		}
+		ln, err := listen()
+		if err != nil {
+			return fmt.Errorf("cannot listen for [%s]: %w", what, err)
+		}
+		fresh[key] = newHTTPServer(ln, s.log)
+		return nil
+	}
+	err := func() error {
+		for _, u := range c.UnixServers {
+			if u.File == s.controlPath {
+				continue // the control socket answers there
+			}
+			err := open(unixKey(u), "unix_http_server", func() (net.Listener, error) {
+				return listenUnix(unixSocket{path: u.File, mode: os.FileMode(u.Chmod), uid: u.UID, gid: u.GID})
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for _, i := range c.InetServers {
+			err := open(inetKey(i), "inet_http_server", func() (net.Listener, error) { return net.Listen("tcp", inetKey(i)) })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		for _, srv := range fresh {
+			srv.close()
+		}
+		return err
+	}
+	for key, srv := range s.programs {
+		if !wanted[key] {
+			srv.close()
+			delete(s.programs, key)
+		}
+	}
+	for key, srv := range fresh {
+		s.programs[key] = srv
+	}
+	return nil
+}
+
+// servePrograms gives the ini's servers their handlers.
+func (s *servers) servePrograms(handlers map[string]http.Handler) {
+	for key, h := range handlers {
+		if srv := s.programs[key]; srv != nil {
+			srv.serve(h)
+		}
+	}
+}
+
+func (s *servers) close() {
+	s.closed.Do(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, srv := range s.programs {
+			srv.close()
+		}
+		if s.admin != nil {
+			s.admin.close()
+		}
+		if s.control != nil {
+			s.control.close()
+		}
+	})
+}

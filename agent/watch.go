@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is how long files must be quiet before they are read: editors and kubelet write in several steps.
+const settle = 250 * time.Millisecond
+
+// kubeletData is the link that kubelet swaps to change every file of a ConfigMap or Secret at once
+// (pkg/volume/util/atomic_writer.go).
+const kubeletData = "..data"
+
+// watch tells when files, or files that match globs, may have changed. It watches directories: a file that is
+// replaced by a rename is another file, and a link's target has no events in the link's directory.
+type watch struct {
+	log   *slog.Logger
+	fs    *fsnotify.Watcher // nil when the kernel has none left
+	dirs  map[string]bool
+	files []string
+	globs []string
+	print uint64 // of what was read last
+	out   chan struct{}
+	done  chan struct{}
+	set   chan interest
+}
+
+// interest is what an event must be about.
+type interest struct {
+	names map[string]bool // whole paths
+	globs []string
+}
+
+func newWatch(log *slog.Logger) *watch {
+	w := &watch{log: log, dirs: map[string]bool{}, out: make(chan struct{}), done: make(chan struct{}), set: make(chan interest)}
+	var err error
+	if w.fs, err = fsnotify.NewWatcher(); err != nil {
+		log.Warn("cannot watch files; SIGHUP reloads", "error", err)
+		close(w.done)
+		return w
+	}
+	go w.loop()
+	return w
+}
+
+func (w *watch) close() {
+	if w.fs != nil {
+		_ = w.fs.Close()
+	}
+	<-w.done
+}
+
+// changed gives a value when something of interest happened and then nothing for a moment.
+func (w *watch) changed() <-chan struct{} { return w.out }
+
+// loop reads events; it owns the timer and the interest.
+func (w *watch) loop() {
+	defer close(w.done)
+	timer := time.NewTimer(0)
+	<-timer.C
+	var in interest
+	var out chan struct{} // w.out while there is something to tell
+	for {
+		select {
+		case ev, ok := <-w.fs.Events:
+			if !ok {
+				return
+			}
+			if in.concerns(ev) {
+				timer.Reset(settle)
+			}
+		case err, ok := <-w.fs.Errors:
+			if !ok {
+				return
+			}
+			// Events may be lost (inotify's queue is full): look.
+			w.log.Warn("cannot follow every change of files", "error", err)
+			timer.Reset(settle)
+		case <-timer.C:
+			out = w.out
+		case out <- struct{}{}:
+			out = nil
+		case in = <-w.set:
+		}
+	}
+}
+
+// concerns keeps out what is written beside the configuration all the time, such as a log file in its directory.
+func (in *interest) concerns(ev fsnotify.Event) bool {
+	if filepath.Base(ev.Name) == kubeletData || in.names[ev.Name] {
+		return true
+	}
+	for _, g := range in.globs {
+		if ok, _ := filepath.Match(g, ev.Name); ok { // a bad pattern was refused when it was read
+			return true
+		}
+		// A directory on the way to the glob has come.
+		if ev.Has(fsnotify.Create) && strings.HasPrefix(g, ev.Name+string(filepath.Separator)) {
+			return true
+		}
+	}
+	return false
+}
+
+// follow makes these the files and globs that are watched.
+func (w *watch) follow(files, globs []string) {
+	if !slices.Equal(files, w.files) || !slices.Equal(globs, w.globs) {
+		w.files, w.globs = slices.Clone(files), slices.Clone(globs)
+		w.print = w.fingerprint()
+	}
+	if w.fs == nil {
+		return
+	}
+	in := interest{names: map[string]bool{}, globs: globs}
+	dirs := map[string]bool{}
+	for _, f := range files {
+		abs, err := filepath.Abs(f)
+		if err != nil {
+			continue
+		}
+		in.names[abs] = true
+		in.addParents(dirs, abs)
+		if real, err := filepath.EvalSymlinks(abs); err == nil && real != abs {
+			in.names[real] = true
+			in.addParents(dirs, real)
+		}
+	}
+	for _, g := range globs {
+		in.addParents(dirs, g)
+	}
+	for dir := range dirs {
+		if !w.dirs[dir] {
+			if err := w.fs.Add(dir); err != nil {
+				w.log.Warn("cannot watch a directory; SIGHUP reloads", "directory", dir, "error", err)
+			}
+		}
+	}
+	for dir := range w.dirs {
+		if !dirs[dir] {
+			_ = w.fs.Remove(dir) // it may be gone
+		}
+	}
+	w.dirs = dirs
+	select {
+	case w.set <- in:
+	case <-w.done:
+	}
+}
+
+// addParents adds the nearest directory of path that exists, and path's way below it as names to wait for.
+func (in *interest) addParents(dirs map[string]bool, path string) {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+			dirs[dir] = true
+			return
+		}
+		in.names[dir] = true
+		if dir == filepath.Dir(dir) {
+			return
+		}
+	}
+}
+
+// differs tells whether what would be read now is not what was read last. Many events change nothing: kubelet
+// touches links, editors rewrite the same text.
+func (w *watch) differs() bool {
+	now := w.fingerprint()
+	was := w.print
+	w.print = now
+	return now != was
+}
+
+// fingerprint is a hash over names and contents. It bounds what it reads as the parsers do.
+func (w *watch) fingerprint() uint64 {
+	h := fnv.New64a()
+	add := func(path string) {
+		io.WriteString(h, path+"\x00")
+		f, err := os.Open(path)
+		if err != nil {
+			io.WriteString(h, "absent\x00")
+			return
+		}
+		defer f.Close()
+		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+			_, _ = io.Copy(h, io.LimitReader(f, 16<<20)) // what cannot be read is refused by the reload
+		}
+	}
+	for _, f := range w.files {
+		add(f)
+	}
+	for _, g := range w.globs {
+		matches, _ := filepath.Glob(g) // a bad pattern was refused when it was read
+		for _, m := range matches {
+			add(m)
+		}
+	}
+	return h.Sum64()
+}
