@@ -1,6 +1,7 @@
 package ini
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("got %v, %v, want no Config and some Problems", c, err)
 			}
 			for _, p := range problems {
-				if p.File == "" || p.Msg == "" || strings.Contains(p.Msg, "%!") {
+				if p.File == "" || p.Msg == "" || strings.Contains(p.Msg, "%!") && !bytes.Contains(data, []byte("%!")) {
 					t.Errorf("got problem %q, want a file and a message", p)
 				}
 			}
