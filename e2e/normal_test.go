@@ -30,7 +30,7 @@ var rules = []struct {
 	{regexp.MustCompile(`\bserial:\d+`), "serial:$$N"},
 	{regexp.MustCompile(`\bwhen:\d+`), "when:$$T"},
 	// mkstemp's letters in the name of an AUTO log
-	{regexp.MustCompile(`(---[A-Za-z]+-)[A-Za-z0-9_]+(\.log)`), "${1}$$RAND$2"},
+	{regexp.MustCompile(`(---[^/ "]*-)[A-Za-z0-9_]+(\.log)`), "${1}$$RAND$2"},
 	{regexp.MustCompile(`(?m)^\d+$`), "$$NUMBER"}, // supervisorctl pid
 	{regexp.MustCompile(`<(\w+) object at 0x[0-9a-f]+>`), "<$1 object>"},
 }

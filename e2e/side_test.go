@@ -44,6 +44,7 @@ type side struct {
 	lines []string // the transcript
 	// watched: the watch log has been read. down: a step has told the supervisor to end.
 	watched, down bool
+	tailed        int // how often tail -f was tried: each gets a word of its own
 }
 
 // play runs the whole scenario and returns the transcript.

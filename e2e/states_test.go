@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sort"
@@ -20,6 +21,7 @@ type sampler struct {
 	c    *lab.Client
 	mu   sync.Mutex
 	runs map[string][]stretch // by group:name
+	last time.Time            // of the last sample
 }
 
 // stretch is a state and for how long, and in how many samples, it was seen.
@@ -62,6 +64,7 @@ func (s *sampler) sample(c *lab.Client) {
 	list, _ := v.([]any)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.last = now
 	for _, e := range list {
 		m, _ := e.(map[string]any)
 		key := fmt.Sprintf("%v:%v", m["group"], m["name"])
@@ -99,7 +102,7 @@ func (s *sampler) lasting() []string {
 		var seq []string
 		for i, st := range r {
 			// The last one would have lasted, had the test not ended.
-			lasted := i == len(r)-1 || st.samples >= 5 && st.to.Sub(st.from) >= 350*time.Millisecond
+			lasted := i == len(r)-1 && st.to.Equal(s.last) || st.samples >= 5 && st.to.Sub(st.from) >= 350*time.Millisecond
 			if lasted && (len(seq) == 0 || seq[len(seq)-1] != st.state) {
 				seq = append(seq, st.state)
 			}
@@ -142,7 +145,8 @@ func (s *side) settle(limit time.Duration) {
 	ok := lab.Until(limit, func() bool {
 		now, err := s.states()
 		if err != nil {
-			return s.d.Exited()
+			var f *lab.Fault
+			return s.d.Exited() || errors.As(err, &f)
 		}
 		last = now
 		for _, st := range now {

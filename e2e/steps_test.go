@@ -17,7 +17,7 @@ import (
 
 // do runs one step and notes what came of it.
 func (s *side) do(st step) {
-	if s.d.Exited() && st.verb != "exit" {
+	if s.d.Exited() && st.verb != "exit" && st.verb != "ctl-gone" {
 		s.note("%s: the daemon has gone", st)
 		return
 	}
@@ -28,6 +28,7 @@ func (s *side) do(st step) {
 		"touch": s.stepTouch, "until": s.stepUntil, "kill": s.stepKill, "signal": s.stepSignal,
 		"exit": s.stepExit, "http": s.stepHTTP, "events": s.stepEvents, "gone": s.stepGone, "raw": s.stepRaw,
 		"unixauth": func(step) {}, "order": s.stepOrder,
+		"tailf": s.stepTailF, "fg": s.stepFg, "ctl-gone": s.stepCtlGone,
 	}
 	f, ok := verbs[st.verb]
 	if !ok {

@@ -24,7 +24,7 @@ func roles() map[string]func(args []string) int {
 		"flap":      flap,      // flap FILE N [DURATION [CODE]]: the first N runs end, the next one stays
 		"comm":      comm,      // comm TEXT…: communication events
 		"gate":      gate,      // gate ADDR DIR: /ready answers 200 once DIR/ready exists, /live until DIR/dead exists
-		"mark":      mark,      // mark FILE NAME: appends "NAME up" and, at SIGTERM, "NAME down"
+		"mark":      mark,      // mark FILE NAME: appends NAME to FILE at SIGTERM
 		"first":     first,     // first: writes one byte and exits
 		"orphans":   orphans,   // orphans N: leaves N short-lived orphans, then exits
 		"execs":     execs,     // execs N: a supervised program that exits with the code it was told

@@ -33,8 +33,8 @@ func daemonize(args []string) int {
 }
 
 func hold(args []string) int {
-	child(true, os.Stdout, "run", "for="+args[0], "out=held")
 	fmt.Println("parent leaves")
+	child(true, os.Stdout, "run", "for="+args[0])
 	return 0
 }
 
@@ -137,16 +137,15 @@ func gate(args []string) int {
 
 func mark(args []string) int {
 	ch := catch(syscall.SIGTERM)
-	say := func(what string) {
-		f, err := os.OpenFile(args[0], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err == nil {
-			fmt.Fprintf(f, "%s %s\n", args[1], what)
-			f.Close()
-		}
-	}
-	say("up")
+	fmt.Println("up")
 	<-ch
-	say("down")
+	f, err := os.OpenFile(args[0], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer f.Close()
+	fmt.Fprintln(f, args[1])
 	return 0
 }
 
