@@ -260,6 +260,7 @@ startsecs=0
 command=/bin/sh -c 'echo out; exec sleep 600'
 startsecs=0
 `, withScript("old-stdout---supervisor-abc.log", ""), withScript("old-stdout---other-abc.log", ""))
+	b.awaitState("p", Running)
 	b.eventually("p has written", func() bool { return b.read("p.log") == "0123456789" })
 	for _, test := range []struct {
 		offset, length int64

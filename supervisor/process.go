@@ -48,6 +48,7 @@ type process struct {
 // run is one life of a program: from its spawn to its end.
 type run struct {
 	child      *proc.Process // nil when the process ended before its execve
+	started    chan struct{} // closed when child is set, or never will be
 	in         *stdin
 	streams    []stream
 	release    func() // gives the FastCGI socket back; may be nil
@@ -58,6 +59,15 @@ type run struct {
 	foreground bool        // it was given the terminal
 	sawLine    atomic.Bool // of readiness_log
 	failed     string      // what a child without execve would have said
+}
+
+// pid may be called from the callbacks of the streams, which can be faster than the start.
+func (r *run) pid() int {
+	<-r.started
+	if r.child == nil {
+		return 0
+	}
+	return r.child.PID()
 }
 
 func newProcess(g *group, cfg *ini.Program, main bool) *process {
@@ -289,9 +299,17 @@ func (p *process) reportFinal() {
 	if p.run != nil && p.run.child != nil && p.run.exited {
 		code = p.run.child.Status().Shell()
 	}
+	if s.state == Fatal && code == 0 {
+		code = 1 // it exited well, but too quickly to have been of use
+		if p.run == nil {
+			code = 127 // as a shell says that there is no such command
+		}
+	}
 	switch {
 	case p.main:
-		p.sup.mainEnded(s.state, code)
+		if p.sup.opt.OnMain != nil {
+			p.sup.opt.OnMain(s.state, code)
+		}
 	case p.cfg.Essential && !(p.cfg.Oneshot && s.state == Exited && s.expected):
 		p.log.Error("an essential program has ended", "state", s.state.String(), "status", code)
 		if p.sup.opt.OnEssential != nil {
@@ -310,7 +328,6 @@ func (p *process) ended(st proc.Status) {
 	if p.m.killing {
 		in.leftovers = p.watchRest()
 	}
-	p.step(in)
 	if p.group.pool != nil {
 		p.group.pool.gone(p.listener())
 	}
@@ -323,6 +340,7 @@ func (p *process) ended(st proc.Status) {
 			p.log.Debug("cannot take the terminal back", "error", err)
 		}
 	}
+	p.step(in) // last: it may begin the next life
 }
 
 // drainTimeout bounds how long a target that blocks can hold up a program's next start.

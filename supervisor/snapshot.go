@@ -75,7 +75,7 @@ func (s *snapshot) until(ctx context.Context, fits func(*snapshot) bool) (*snaps
 
 // description is the text that supervisorctl status prints after the state (rpcinterface.py, _interpretProcessInfo).
 func (s *snapshot) description(name string, now time.Time) string {
-	if s.waiting != "" {
+	if s.waiting != "" && s.isStopped() {
 		return "waiting for " + s.waiting
 	}
 	switch s.state {

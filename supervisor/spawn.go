@@ -57,9 +57,6 @@ func (p *process) spawned(r *run, err error) {
 		return
 	}
 	p.run, p.hooked, p.rest = r, false, rest{}
-	if p.group.pool != nil {
-		p.group.pool.spawned(p.listener(), r.in)
-	}
 	if r.child == nil {
 		p.log.Warn("cannot start the process", "detail", strings.TrimSpace(r.failed))
 		p.step(input{kind: inSpawned})
@@ -82,15 +79,19 @@ func (p *process) spawn(ctx context.Context) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{}
+	r := &run{started: make(chan struct{})}
 	spec := proc.Spec{
 		Path: file, Argv: p.cfg.Argv, Dir: p.cfg.Directory, Env: p.environment(),
 		UID: proc.Unchanged, GID: proc.Unchanged, Umask: p.cfg.Umask, Nice: p.cfg.Nice, OOMScoreAdj: p.cfg.OOMScoreAdj,
 	}
 	childEnds, err := p.plumb(r, &spec)
 	if err != nil {
+		close(r.started)
 		p.discard(r, childEnds)
 		return nil, p.plumbError(err)
+	}
+	if p.group.pool != nil {
+		p.group.pool.spawned(p.listener(), r.in) // before it can say READY
 	}
 	said := p.setUser(&spec)
 	if said == "" {
@@ -104,10 +105,11 @@ func (p *process) spawn(ctx context.Context) (*run, error) {
 		case err != nil:
 			said, err = p.execError(err), nil
 		}
-		if err != nil {
-			p.discard(r, childEnds)
-			return nil, err
-		}
+	}
+	close(r.started)
+	if err != nil {
+		p.discard(r, childEnds)
+		return nil, err
 	}
 	if said != "" {
 		// There the child says so on its stderr and exits with 127.
@@ -177,17 +179,16 @@ func (p *process) outputOptions(r *run, channel string, l *ini.Log) output.Optio
 		o.Targets = append(o.Targets, l.File)
 	}
 	o.Targets = append(o.Targets, l.Also...)
-	pid := func() int { return p.snap.Load().pid }
 	if p.group.pool != nil && channel == "stdout" {
 		l := p.listener()
 		o.OnData = func(b []byte) { p.group.pool.output(l, b) }
 		return o
 	}
 	if l.EventsEnabled {
-		o.OnLog = func(b []byte) { p.sup.bus.logged(p.cfg, pid(), channel, b) }
+		o.OnLog = func(b []byte) { p.sup.bus.logged(p.cfg, r.pid(), channel, b) }
 	}
 	if l.CaptureMaxbytes > 0 {
-		o.OnCapture = func(b []byte) { p.sup.bus.captured(p.cfg, pid(), channel, b) }
+		o.OnCapture = func(b []byte) { p.sup.bus.captured(p.cfg, r.pid(), channel, b) }
 	}
 	if c := p.cfg.Readiness; c != nil && c.Log != "" {
 		o.OnLine = p.lineWatcher(r)

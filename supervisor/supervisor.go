@@ -215,15 +215,6 @@ func (s *Supervisor) tell(c Change) {
 	}
 }
 
-func (s *Supervisor) mainEnded(state State, code int) {
-	if state == Fatal && code == 0 {
-		code = 127
-	}
-	if s.opt.OnMain != nil {
-		s.opt.OnMain(state, code)
-	}
-}
-
 // Shutdown stops all programs, those that were started last first, and returns when they are stopped, or with
 // ctx's error. Nothing can be started any more.
 func (s *Supervisor) Shutdown(ctx context.Context) error {

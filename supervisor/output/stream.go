@@ -95,7 +95,9 @@ func (h *Hub) Open(o Options) (*Stream, error) {
 		s.id = h.nextID
 		h.streams[s.id] = s
 		h.mu.Unlock()
+		s.lock <- struct{}{} // what is in the pipe may be read before watch returns
 		err = h.watch(s, unix.EPOLL_CTL_ADD)
+		s.unlock()
 	}
 	if err != nil {
 		h.forget(s)
