@@ -4,10 +4,11 @@ SHELL := /bin/bash
 GO ?= go
 FUZZTIME ?= 30s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-# Static, without the builder's paths. The version is given here since -buildvcs fails in a checkout of another user.
+# The go command fails to record the commit where git refuses to look: in a checkout of another user.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+# Static, without the builder's paths.
 export CGO_ENABLED := 0
-BUILD := $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
+BUILD := $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
 .PHONY: help build cross demo test test-short lint vuln fuzz bench docs clean
