@@ -6,9 +6,14 @@ import (
 	"strings"
 )
 
-var (
-	errNoClosing = errors.New("No closing quotation") //nolint:staticcheck // the words of Python's shlex, which the fault's text quotes
-	errNoEscaped = errors.New("No escaped character") //nolint:staticcheck // as above
+// shlexError is an error in the words of Python's shlex, which the text of a spawn error quotes.
+type shlexError string
+
+func (e shlexError) Error() string { return string(e) }
+
+const (
+	errNoClosing shlexError = "No closing quotation"
+	errNoEscaped shlexError = "No escaped character"
 )
 
 // Split splits a command line into words as Python's shlex.split does: POSIX quoting and
