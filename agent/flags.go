@@ -15,6 +15,9 @@ type SupervisordFlags struct {
 
 // apply puts the flags over a [supervisord] section.
 func (f *SupervisordFlags) apply(s *ini.Supervisord) {
+	if f == nil {
+		return
+	}
 	override(&s.Logfile, f.Logfile)
 	override(&s.Loglevel, f.Loglevel)
 	override(&s.Pidfile, f.Pidfile)

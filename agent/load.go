@@ -16,7 +16,7 @@ type source struct {
 	env                         []string
 	mainProgram                 []string
 	strict                      bool
-	flags                       SupervisordFlags
+	flags                       *SupervisordFlags
 }
 
 // loaded is one consistent reading of everything. It is immutable.

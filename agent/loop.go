@@ -40,8 +40,10 @@ type run struct {
 	a       *agent
 	gen     *generation
 	drain   *drain
+	signals int // SIGTERM and SIGINT so far
 	code    int
 	over    bool
+	reason  string // why it is over
 	restart bool
 }
 
@@ -56,22 +58,27 @@ func (a *agent) loop(ctx context.Context, l *loaded, sigs *signals) int {
 			return exitNotBegun
 		}
 		r.gen, r.restart, r.over = gen, false, false
+		handlers := a.rpcServers(gen, l.ini)
 		a.current.Store(gen)
 		if !begun {
 			a.startRest(l)
 		}
-		a.servers.servePrograms(a.rpcServers(gen, l.ini))
+		a.servers.servePrograms(handlers)
 		r.events(ctx, sigs)
+		a.restarting.Store(r.restart)
 		if !r.restart {
-			a.phase.set(PhaseStopping, "")
+			a.phase.set(PhaseStopping, r.reason)
 			a.proxy.Close()
 		}
 		gen.stop()
+		a.restarting.Store(false)
 		if !r.restart {
-			r.mainCode()
+			if r.code == exitOK {
+				r.code = gen.sup.MainStatus() // of one that was stopped with the others
+			}
 			return r.code
 		}
-		l = a.reread(l)
+		l = a.reload.restart()
 		a.phase.set(PhaseStarting, "restart")
 	}
 }
@@ -94,7 +101,7 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 		case <-ticker.C:
 			r.checkReady(ticker)
 		case <-drained:
-			r.over = true
+			r.end("drained")
 		case <-ctx.Done():
 			r.begin("context ended")
 			ctx = context.Background()
@@ -121,17 +128,16 @@ func (r *run) checkReady(ticker *time.Ticker) {
 func (r *run) signal(sig os.Signal) {
 	switch sig {
 	case syscall.SIGTERM, syscall.SIGINT:
-		if r.drain != nil {
-			r.a.log.Warn("second signal: stopping at once", "signal", sig.String())
-			r.over = true
+		if r.signals++; r.signals > 1 {
+			r.end("second signal: " + sig.String())
 			return
 		}
-		r.begin(sig.String())
+		r.begin(sig.String()) // nothing new where inpod drain came first
 		if sig == syscall.SIGINT {
 			r.drain.skipDelay()
 		}
 	case syscall.SIGQUIT:
-		r.over = true
+		r.end(sig.String())
 	case syscall.SIGHUP:
 		r.a.reload.request("SIGHUP")
 	case syscall.SIGUSR2:
@@ -144,8 +150,7 @@ func (r *run) command(c command) {
 	case cmdDrain:
 		r.begin("inpod drain")
 	case cmdShutdown:
-		r.a.log.Info("shutdown was asked for")
-		r.over = true
+		r.end("shutdown was asked for")
 	case cmdRestart:
 		if r.drain != nil {
 			return
@@ -158,13 +163,21 @@ func (r *run) command(c command) {
 		}
 		r.restart, r.over = true, true
 	case cmdMainEnded:
-		r.code, r.over = c.code, true
+		r.code = c.code
+		r.end("the main program has ended")
 	case cmdEssentialEnded:
-		r.a.log.Error("stopping: an essential program has ended", "program", c.name, "code", c.code)
-		r.code, r.over = c.code, true
+		r.code = c.code
+		r.end("the essential program " + c.name + " has ended")
 		if r.code == exitOK {
 			r.code = exitFailed
 		}
+	}
+}
+
+// end makes the programs stop; the first reason is the one that counts.
+func (r *run) end(reason string) {
+	if !r.over {
+		r.over, r.reason = true, reason
 	}
 }
 
@@ -175,38 +188,6 @@ func (r *run) begin(reason string) {
 	}
 	r.a.phase.set(PhaseDraining, reason)
 	r.drain = startDrain(r.a.log, r.a.proxy, r.a.settings.Load().Drain)
-}
-
-// mainCode takes the code of a main program that was stopped with the others.
-func (r *run) mainCode() {
-	if len(r.a.opts.Main) == 0 || r.code != exitOK {
-		return
-	}
-	select {
-	case c := <-r.a.commands:
-		if c.kind == cmdMainEnded {
-			r.code = c.code
-		}
-	case <-time.After(mainCodeWait):
-	}
-}
-
-// mainCodeWait bounds the wait for the report of a main program that has been stopped already.
-const mainCodeWait = 100 * time.Millisecond
-
-// reread loads everything for a restart. It was good a moment ago; should it be bad now, the last good one is used.
-func (a *agent) reread(last *loaded) *loaded {
-	next, err := a.src.load()
-	if err != nil {
-		a.reload.failed(err)
-		return last
-	}
-	if err := a.servers.listenPrograms(next.ini); err != nil {
-		a.reload.failed(err)
-		return last
-	}
-	a.reload.replace(next)
-	return next
 }
 
 func (a *agent) reopenLogs() {

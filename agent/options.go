@@ -26,8 +26,8 @@ type Options struct {
 	Version   string // shown by /metrics and /api/v1/phase
 	Commit    string
 	StripANSI bool // supervisord -t
-	// Flags are those of a link named supervisord.
-	Flags SupervisordFlags
+	// Flags are those of a link named supervisord; nil when called otherwise.
+	Flags *SupervisordFlags
 }
 
 // CheckOptions says what Check loads. The fields mean what they mean in Options.

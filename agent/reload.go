@@ -110,6 +110,27 @@ func (r *reloader) now(reason string) error {
 	return nil
 }
 
+// restart loads everything for a new generation. It was good a moment ago; should it be bad now, or an address be
+// taken, what was in force stays.
+func (r *reloader) restart() *loaded {
+	r.doing.Lock()
+	defer r.doing.Unlock()
+	old := r.inForce()
+	next, err := r.a.src.load()
+	if err == nil {
+		err = r.apply(old, next)
+	}
+	if err == nil {
+		err = r.a.servers.listenPrograms(next.ini)
+	}
+	if err != nil {
+		r.failed(err)
+		return old
+	}
+	r.replace(next)
+	return next
+}
+
 // apply changes what the settings say, first what may fail.
 func (r *reloader) apply(old, next *loaded) error {
 	a := r.a

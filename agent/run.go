@@ -42,11 +42,12 @@ type agent struct {
 	reload  *reloader
 	metrics *metricsHandler
 
-	settings atomic.Pointer[config.Config]
-	current  atomic.Pointer[generation]
-	commands chan command
-	ended    chan struct{} // closed when the main loop has left; commands are not taken any more
-	cleanup  []func()      // in the order in which things were set up; run backwards
+	settings   atomic.Pointer[config.Config]
+	current    atomic.Pointer[generation]
+	restarting atomic.Bool // all programs are being stopped, to be started again
+	commands   chan command
+	ended      chan struct{} // closed when the main loop has left; commands are not taken any more
+	cleanup    []func()      // in the order in which things were set up; run backwards
 }
 
 // Run is `inpod run`: it starts everything, serves until a signal, a control call, or the main or an essential

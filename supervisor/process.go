@@ -322,6 +322,9 @@ func (p *process) reportFinal() {
 func (p *process) ended(st proc.Status) {
 	r := p.run
 	r.exited = true
+	if p.main {
+		p.sup.mainStatus.Store(int64(st.Shell()))
+	}
 	r.cancel()
 	p.drain(r)
 	in := input{kind: inExited, code: st.Code, text: st.String()}

@@ -67,6 +67,7 @@ type Supervisor struct {
 	path      string // PATH of the agent, where commands are looked for
 	stripANSI bool
 
+	mainStatus atomic.Int64 // of Main's last process, as a shell tells it
 	closing    atomic.Bool
 	stopped    chan struct{}                 // closed when Shutdown is done
 	groups     atomic.Pointer[[]*group]      // in the order in which they were added
@@ -214,6 +215,10 @@ func (s *Supervisor) tell(c Change) {
 		(*fn)(c)
 	}
 }
+
+// MainStatus is the exit status of Main's last process as a shell tells it; 0 before its end. Unlike OnMain it also
+// knows of a Main that was stopped with the others.
+func (s *Supervisor) MainStatus() int { return int(s.mainStatus.Load()) }
 
 // Shutdown stops all programs, those that were started last first, and returns when they are stopped, or with
 // ctx's error. Nothing can be started any more.
