@@ -289,7 +289,7 @@ func (s *scope) envFiles() map[string]string {
 		}
 		if _, known := s.l.rank[name]; !known {
 			s.l.rank[name] = len(s.l.rank)
-			s.l.conf.Files = append(s.l.conf.Files, name)
+			s.l.conf.Files = append(s.l.conf.Files, absolute(name))
 		}
 		data, err := readText(name, maxFile)
 		if err != nil {

@@ -155,7 +155,7 @@ func (l *loader) readAll() {
 		pattern = absolute(pattern)
 		l.conf.Globs = append(l.conf.Globs, pattern)
 		for _, name := range glob(pattern) {
-			if _, done := l.rank[name]; !done && l.readFile(name, !hasMagic(pattern)) {
+			if !slices.Contains(l.conf.Files, name) && l.readFile(name, !hasMagic(pattern)) {
 				l.doc.expandHere(filepath.Dir(name))
 			}
 		}
@@ -210,7 +210,7 @@ func (l *loader) readIncludes() {
 func (l *loader) readFile(name string, named bool) bool {
 	if _, again := l.rank[name]; !again {
 		l.rank[name] = len(l.rank)
-		l.conf.Files = append(l.conf.Files, name)
+		l.conf.Files = append(l.conf.Files, absolute(name))
 	}
 	text, err := readText(name, min(maxFile, maxFiles-l.size))
 	if err != nil {

@@ -69,6 +69,16 @@ func TestProgramsOnlyFiles(t *testing.T) {
 	}
 }
 
+func TestMainFileThatAGlobFindsToo(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/main.ini", "[program:one]\ncommand=/bin/cat\n")
+	t.Chdir(dir)
+	c, err := Load(Options{Main: "main.ini", Include: []string{"*.ini"}})
+	if err != nil || len(c.Warnings) != 0 || !slices.Equal(c.Files, []string{dir + "/main.ini"}) {
+		t.Errorf("got %+v, %v, want the file read once", c, err)
+	}
+}
+
 func TestFilesThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	good := "[program:a]\ncommand=/bin/cat\n"

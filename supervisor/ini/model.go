@@ -14,7 +14,7 @@ type Config struct {
 	// Groups holds programs ([program:x] without a group makes a group of its own), [group:x],
 	// [eventlistener:x] and [fcgi-program:x], by priority and then by name, as Supervisor orders them.
 	Groups []Group
-	// Files lists every file that was read, the main file first: what a watcher has to watch.
+	// Files lists every file that was read, the main file first and .env files too, made absolute: what a watcher has to watch.
 	Files []string
 	// Globs lists the [include] patterns and the patterns given to Load, made absolute: a new file that matches is new config.
 	Globs []string
