@@ -67,3 +67,37 @@ func TestTranslated(t *testing.T) {
 		}
 	}
 }
+
+// Every direct dependency and every tool has its reason in decision 001, and nothing else has.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("decisions/001-dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := map[string]bool{}
+	for _, line := range regexp.MustCompile(`(?m)^(?:require )?\t?(\S+\.\S+/\S+) v\S+$`).FindAllStringSubmatch(string(mod), -1) {
+		direct[line[1]] = true
+		if !strings.Contains(string(page), "`"+line[1]+"`") {
+			t.Errorf("decision 001 says nothing of %s", line[1])
+		}
+	}
+	if len(direct) < 5 {
+		t.Fatalf("found only %v in go.mod", direct)
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(string(page), -1) {
+		if !direct[row[1]] {
+			t.Errorf("decision 001 has a reason for %s, which go.mod does not require", row[1])
+		}
+	}
+	_, tools, _ := strings.Cut(string(mod), "tool (")
+	for _, line := range strings.Fields(strings.TrimSuffix(strings.TrimSpace(tools), ")")) {
+		if name := filepath.Base(line); !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("decision 001 says nothing of the tool %s", name)
+		}
+	}
+}
