@@ -58,6 +58,7 @@ type Controller struct {
 	status int
 	stdin  *lineReader
 	term   *terminal // only in a shell on a terminal
+	server Server    // made by connect, for the present URL and login
 }
 
 // New makes a Controller.
@@ -165,7 +166,7 @@ func (c *Controller) login(ctx context.Context) error {
 		return err
 	}
 	c.output("")
-	c.opts.Username, c.opts.Password = user, password
+	c.opts.Username, c.opts.Password, c.server = user, password, nil
 	return nil
 }
 
@@ -231,9 +232,21 @@ func (c *Controller) action(name string) actionFunc {
 	return nil
 }
 
+func (c *Controller) connect() (Server, error) {
+	if c.server != nil {
+		return c.server, nil
+	}
+	server, err := c.opts.Dial(c.opts.ServerURL, c.opts.Username, c.opts.Password)
+	if err != nil {
+		return nil, err
+	}
+	c.server = server
+	return server, nil
+}
+
 // call runs one method of the supervisor namespace.
 func (c *Controller) call(ctx context.Context, method string, args ...any) (any, error) {
-	server, err := c.opts.Dial(c.opts.ServerURL, c.opts.Username, c.opts.Password)
+	server, err := c.connect()
 	if err != nil {
 		return nil, err
 	}

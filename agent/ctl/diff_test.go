@@ -49,6 +49,7 @@ autostart=false
 [program:quick]
 command=true
 autostart=false
+startsecs=60
 startretries=0
 [program:lost]
 command=DIR/no-such-file
@@ -212,4 +213,71 @@ func normal(p *peer, a answer, sorted bool) answer {
 		slices.Sort(out)
 	}
 	return answer{strings.Join(out, ""), replace(a.Err), a.Code}
+}
+
+const loginConf = `
+[inet_http_server]
+port=127.0.0.1:PORT
+username=ann
+password=secret:word
+[unix_http_server]
+file=DIR/s.sock
+[supervisord]
+logfile=DIR/main.log
+pidfile=DIR/s.pid
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[program:talker]
+command=/bin/sh -c "echo hello; exec sleep 1000"
+stdout_logfile=DIR/talker.out
+startsecs=0
+`
+
+// TestSameAsSupervisorctlByNetwork asks one supervisord over TCP, with and without the right password, and
+// servers that are not there.
+func TestSameAsSupervisorctlByNetwork(t *testing.T) {
+	port, free := freePort(t), freePort(t)
+	ctl, p := startDriver(t), startPeer(t, strings.ReplaceAll(loginConf, "PORT", port))
+	url := "http://127.0.0.1:" + port
+	p.await(t, "talker RUNNING")
+	type login struct{ url, user, password string }
+	right, wrong, none := login{url, "ann", "secret:word"}, login{url, "ann", "nope"}, login{url: url}
+	down, away := login{url: "http://127.0.0.1:" + free}, login{url: "unix:///nonexistent/s.sock"}
+	file, odd := login{url: "unix:///etc/passwd"}, login{url: "ftp://x/y"}
+	steps := []struct {
+		login
+		line, stdin, until string
+	}{
+		{right, "status", "", ""}, {right, "pid talker", "", ""}, {right, "stop nobody", "", ""}, {right, "version", "", ""},
+		{right, "tail talker", "", ""}, {right, "tail -f talker", "", "hello\n"}, {right, "maintail -f", "", "entered RUNNING state"},
+		{right, "", "pid nobody\n", ""},
+		{wrong, "status", "", ""}, {wrong, "stop talker", "", ""}, {wrong, "reread", "", ""}, {wrong, "tail -f talker", "", ""},
+		{wrong, "shutdown", "", ""}, {none, "status", "", ""}, {none, "avail", "", ""}, {none, "fg talker", "", ""},
+		{none, "", "ann\nsecret:word\nversion\n", ""}, {none, "", "", ""},
+		{odd, "status", "", ""}, {odd, "reload", "", ""},
+	}
+	for _, line := range strings.Fields("status start stop restart signal tail maintail reread update avail pid clear shutdown reload fg version") {
+		for _, l := range []login{down, away, file} {
+			steps = append(steps, struct {
+				login
+				line, stdin, until string
+			}{l, line, "", ""})
+		}
+	}
+	for _, s := range steps {
+		r := request{Args: []string{"-s", s.url}, Stdin: s.stdin, Until: s.until}
+		if s.user != "" {
+			r.Args = append(r.Args, "-u", s.user, "-p", s.password)
+		}
+		if s.line != "" {
+			r.Args = append(r.Args, strings.Fields(s.line)...)
+		}
+		want := normal(p, ctl.run(t, r), false)
+		got := normal(p, runOurs(t, Options{ServerURL: s.url, Username: s.user, Password: s.password}, s.line, r), false)
+		want.Out = strings.ReplaceAll(want.Out, "Password:Password:", "Password:")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%+v (-supervisorctl +ours):\n%s", s, diff)
+		}
+	}
+	t.Logf("%d invocations compared", len(steps))
 }

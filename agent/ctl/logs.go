@@ -146,7 +146,7 @@ func (c *Controller) stream(ctx context.Context, path string) {
 }
 
 func (c *Controller) copyStream(ctx context.Context, path string) error {
-	server, err := c.opts.Dial(c.opts.ServerURL, c.opts.Username, c.opts.Password)
+	server, err := c.connect()
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func (c *Controller) drain(ctx context.Context, arg string) error {
 		c.output(helpOf("drain"))
 		return nil
 	}
-	server, err := c.opts.Dial(c.opts.ServerURL, c.opts.Username, c.opts.Password)
+	server, err := c.connect()
 	if err == nil {
 		err = Drain(ctx, server, arg == "--wait")
 	}
@@ -134,7 +134,7 @@ func (c *Controller) phase(ctx context.Context, arg string) error {
 	if arg != "" {
 		return c.noArguments("phase")
 	}
-	server, err := c.opts.Dial(c.opts.ServerURL, c.opts.Username, c.opts.Password)
+	server, err := c.connect()
 	if err != nil {
 		return c.plainError(ctx, err)
 	}

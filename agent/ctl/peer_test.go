@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,7 +202,7 @@ func runOurs(t *testing.T, opts Options, line string, r request) answer {
 	defer cancel()
 	out := &trigger{until: r.Until, fire: cancel}
 	var errs syncBuffer
-	opts.Stdin, opts.Stdout, opts.Stderr, opts.Dial = stdin, out, &errs, dialWire
+	opts.Stdin, opts.Stdout, opts.Stderr, opts.Dial = stdin, out, &errs, Dial
 	c := New(opts)
 	var code int
 	if line == "" {
@@ -242,4 +243,16 @@ func (w *trigger) Write(p []byte) (int, error) {
 		w.fire()
 	}
 	return n, err
+}
+
+// freePort returns a port on which nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
 }

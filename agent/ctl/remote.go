@@ -67,7 +67,7 @@ func (c *Controller) open(ctx context.Context, arg string) error {
 		c.fail(exitGeneric, "ERROR: url must be http:// or unix://")
 		return nil
 	}
-	c.opts.ServerURL = arg
+	c.opts.ServerURL, c.server = arg, nil
 	before := c.status
 	err = c.showStatus(ctx, "")
 	c.status = before
