@@ -115,10 +115,16 @@ ctl=("$inpod" ctl)
 shown="bin/inpod ctl"
 if [ -n "${INPOD_ADMIN_SOCKET:-}" ]; then shown="INPOD_ADMIN_SOCKET=$INPOD_ADMIN_SOCKET $shown"; fi
 say "\$ $shown status"
-# As with supervisorctl, the exit code is 3 while any program is stopped, and train has done its work.
-got=$("${ctl[@]}" status) || [ $? = 3 ] || fail "inpod ctl status failed: $got" log
+# As with supervisorctl, the exit code is 3 while any program is stopped, and train has done its work. A program may be
+# ready before it is RUNNING, which it is after startsecs.
+end=$((SECONDS + 20))
+while :; do
+    got=$("${ctl[@]}" status) || [ $? = 3 ] || fail "inpod ctl status failed: $got" log
+    ! grep -q '^digits .*RUNNING' <<<"$got" || break
+    [ "$SECONDS" -lt "$end" ] || fail "want digits to be RUNNING: $got" log
+    sleep 0.2
+done
 echo "$got"
-grep -q '^digits .*RUNNING' <<<"$got" || fail "want digits to be RUNNING" log
 
 say "\$ curl http://127.0.0.1:$admin/metrics"
 curl -sS --max-time 10 "http://127.0.0.1:$admin/metrics" >"$dir/metrics" || fail "the request failed" log
