@@ -49,10 +49,11 @@ type Hub struct {
 	now            func() time.Time
 	stdout, stderr *console
 
-	poll    *os.File // the epoll descriptor, itself waited for by Go's poller
-	pollfd  int
-	done    chan struct{} // closed when the poll goroutine has ended
-	buffers sync.Pool     // *[]byte of bufferSize
+	poll      *os.File // the epoll descriptor, itself waited for by Go's poller
+	pollfd    int
+	done      chan struct{} // closed when the poll goroutine has ended
+	buffers   sync.Pool     // *[]byte of bufferSize
+	formatted sync.Pool     // *[]byte, what a piece became in raw or JSON
 
 	bytesRead, bytesLost, writeErrors, syslogDropped atomic.Uint64
 
@@ -71,6 +72,7 @@ func NewHub(o HubOptions) (*Hub, error) {
 		done: make(chan struct{}), streams: map[uint64]*Stream{}, files: map[string]*file{}, syslogs: map[string]*syslogConn{},
 	}
 	h.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	h.formatted.New = func() any { return new([]byte) }
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}

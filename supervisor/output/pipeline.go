@@ -64,8 +64,10 @@ func (s *Stream) emit(block []byte, partial bool) {
 	}
 	out := block
 	if s.opt.Format != "" {
-		s.scratch = s.appendFormatted(s.scratch[:0], block, partial)
-		out = s.scratch
+		scratch := s.hub.formatted.Get().(*[]byte)
+		defer s.hub.formatted.Put(scratch)
+		*scratch = s.appendFormatted((*scratch)[:0], block, partial)
+		out = *scratch
 	}
 	for _, t := range s.byLine {
 		if _, ok := t.(*syslogTarget); ok {
@@ -73,9 +75,6 @@ func (s *Stream) emit(block []byte, partial bool) {
 		} else {
 			s.put(t, out)
 		}
-	}
-	if cap(s.scratch) > bufferSize/4 {
-		s.scratch = nil
 	}
 }
 

@@ -60,7 +60,6 @@ type Stream struct {
 	capture *capture
 	lines   lineCutter
 	timer   *time.Timer // flushes an unfinished line
-	scratch []byte      // formatted lines
 }
 
 // failure is a target's bad time.

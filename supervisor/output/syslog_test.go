@@ -1,0 +1,115 @@
+package output
+
+import (
+	"bufio"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSyslogUDP(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	h := newHub(t, HubOptions{Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }})
+	s := open(t, h, Options{
+		Program: "web", Channel: "stderr", Targets: []string{"syslog @udp:" + server.LocalAddr().String()},
+		SyslogFacility: "LOG_LOCAL3", SyslogPriority: "warning",
+	})
+	say(t, s, "one\ntwo")
+	end(t, s)
+	buf := make([]byte, 1024)
+	for _, line := range []string{"one", "two"} {
+		_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, _, err := server.ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := regexp.MustCompile(`^<156>2026-01-02T03:04:05Z \S+ web: ` + line + `$`)
+		if got := string(buf[:n]); !want.MatchString(got) {
+			t.Errorf("got %q, want %v", got, want)
+		}
+	}
+}
+
+func TestSyslogTCPReconnects(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	h := newHub(t, HubOptions{})
+	s := open(t, h, Options{Targets: []string{"syslog @tcp:" + server.Addr().String()}})
+	read := func(conn net.Conn, want string) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.HasSuffix(line, want+"\n") {
+			t.Fatalf("got %q, %v; want %q", line, err, want)
+		}
+	}
+	say(t, s, "first\n")
+	conn, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read(conn, "first")
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close()
+	next := make(chan net.Conn, 1)
+	go func() {
+		c, err := server.Accept()
+		if err == nil {
+			next <- c
+		}
+	}()
+	// The first writes after a reset may be taken by the kernel and lost; a line a while finds the new connection.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case c := <-next:
+			read(c, "again")
+			_ = c.Close()
+			end(t, s)
+			return
+		case <-tick.C:
+			say(t, s, "again\n")
+		case <-t.Context().Done():
+			t.Fatal("no second connection")
+		}
+	}
+}
+
+func TestSyslogServerAwayNeverBlocks(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := gone.Addr().String()
+	_ = gone.Close()
+	h := newHub(t, HubOptions{})
+	s := open(t, h, Options{Targets: []string{"syslog @tcp:" + addr}})
+	const lines = 3 * syslogQueue
+	for range lines {
+		say(t, s, "lost\n")
+	}
+	end(t, s)
+	eventually(t, "every line is counted as dropped", func() bool { return h.Stats().SyslogDropped == lines })
+}
+
+func TestSyslogAddress(t *testing.T) {
+	for value, want := range map[string]string{
+		"syslog": " ", "syslog @host": "udp host:514", "syslog @udp:host": "udp host:514", "syslog @tcp:host": "tcp host:6514",
+		"syslog @tcp:host:1": "tcp host:1", "SYSLOG  @[::1]:5": "udp [::1]:5",
+	} {
+		network, addr, err := syslogAddress(value)
+		if got := network + " " + addr; err != nil || got != want {
+			t.Errorf("%q = %q, %v; want %q", value, got, err, want)
+		}
+	}
+}
