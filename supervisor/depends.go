@@ -12,7 +12,7 @@ func (p *process) requestStart() {
 	}
 	name, ok := p.unready()
 	if ok {
-		p.step(input{kind: inStart})
+		p.begin()
 		return
 	}
 	if p.snap.Load().isRunning() || p.m.state == Stopping {
@@ -22,6 +22,13 @@ func (p *process) requestStart() {
 	p.stopWait = cancel
 	p.setWaiting(name)
 	go p.awaitDependencies(ctx)
+}
+
+// begin is the start that somebody asked for.
+func (p *process) begin() {
+	p.asked = true
+	p.step(input{kind: inStart})
+	p.asked = false
 }
 
 func (p *process) setWaiting(name string) {
@@ -82,7 +89,7 @@ func (p *process) awaitDependencies(ctx context.Context) {
 	_ = p.ask(ctx, func() {
 		if ctx.Err() == nil {
 			p.cancelWait()
-			p.step(input{kind: inStart})
+			p.begin()
 		}
 	})
 }

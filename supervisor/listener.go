@@ -202,7 +202,7 @@ func (p *pool) readResult(l *listener) bool {
 		}
 		// As Supervisor, which looks at what follows the seventh byte only.
 		n, err := strconv.Atoi(strings.TrimSpace(string(line[min(len("RESULT "), len(line)):])))
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || n > maxInput {
 			p.broken(l, fmt.Sprintf("bad result line %q", line))
 			return false
 		}

@@ -277,3 +277,28 @@ func TestPyText(t *testing.T) {
 		}
 	}
 }
+
+// FuzzListener feeds what a listener may say, in two pieces, to the protocol: whatever it is, no event may get lost.
+func FuzzListener(f *testing.F) {
+	for _, seed := range []string{"READY\n", "READY\nRESULT 2\nOKREADY\n", "RESULT 99999999999999999999\n", "READY\nRESULT -1\n", "\x00", "READY\nRESULT 4\nFAIL"} {
+		f.Add([]byte(seed), 3)
+	}
+	f.Fuzz(func(t *testing.T, said []byte, cut int) {
+		p, b, _ := testPool(t, 10, 1)
+		remote(b, "one")
+		l := p.members[0]
+		cut = max(0, min(cut, len(said)))
+		p.output(l, said[:cut])
+		p.output(l, said[cut:])
+		held := len(p.buffer)
+		if l.event != nil {
+			held++
+		}
+		if held == 0 && !strings.Contains(string(said), "OK") {
+			t.Errorf("the event is lost after %q", said)
+		}
+		if len(l.out) > len(said) {
+			t.Errorf("%d bytes are kept of %d", len(l.out), len(said))
+		}
+	})
+}

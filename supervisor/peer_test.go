@@ -64,6 +64,9 @@ func heardOf(text string) map[string][]string {
 	pid := regexp.MustCompile(`pid:\d+`)
 	name := regexp.MustCompile(`(?:process|group)name:(\S+)`)
 	for _, ev := range heardEvents(text) {
+		if strings.HasPrefix(ev, "TICK_") {
+			continue // chance, too
+		}
 		who := "supervisor"
 		if m := name.FindStringSubmatch(ev); m != nil {
 			who = m[1]

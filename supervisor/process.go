@@ -31,6 +31,7 @@ type process struct {
 	m        machine
 	starts   int
 	restarts int
+	asked    bool // the start that comes next is one that somebody asked for
 	unlive   int
 	run      *run
 	abandon  context.CancelFunc // ends the spawn that is under way
@@ -232,9 +233,10 @@ func (p *process) changed(c Change, last bool, now instant) {
 	if c.To == Starting {
 		p.expected, p.reported = false, false
 		p.starts++
-		if c.From == Exited || c.From == Backoff {
+		if !p.asked {
 			p.restarts++
 		}
+		p.asked = false
 	}
 	if c.To != Starting && c.To != Running {
 		p.ready = false
