@@ -177,7 +177,12 @@ func faultStatus(err error) int {
 
 // handleDrain begins the drain, as SIGTERM does, and does not wait for it.
 func (a *agent) handleDrain(w http.ResponseWriter, _ *http.Request) {
-	a.send(command{kind: cmdDrain})
+	ack := make(chan struct{})
+	a.send(command{kind: cmdDrain, ack: ack})
+	select {
+	case <-ack:
+	case <-a.ended: // it is past the drain
+	}
 	writeJSON(w, http.StatusAccepted, a.phaseInfo())
 }
 

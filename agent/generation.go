@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/inpod/inpod/supervisor"
 	"github.com/inpod/inpod/supervisor/ini"
@@ -83,6 +84,20 @@ func (a *agent) serverURL(c *ini.Config) string {
 	}
 	return ""
 }
+
+// listed waits until every program is known to the supervisor, so that nobody who asks at the start hears of fewer.
+func (g *generation) listed() {
+	for len(g.sup.Stats()) < g.programs {
+		select {
+		case <-g.done:
+			return
+		case <-time.After(listPoll):
+		}
+	}
+}
+
+// listPoll is short: it is over when the supervisor has made its groups, which it does first of all.
+const listPoll = 200 * time.Microsecond
 
 // ready tells whether all programs are there and those with a readiness check are ready.
 func (g *generation) ready() (bool, []supervisor.CheckState) {

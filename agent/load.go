@@ -23,6 +23,9 @@ type source struct {
 type loaded struct {
 	cfg *config.Config
 	ini *ini.Config
+	// What a watcher has to watch, and the fingerprint of what was read there.
+	files, globs []string
+	print        uint64
 }
 
 // problems is an error with one line for each thing that is wrong.
@@ -48,7 +51,13 @@ func (s source) load() (*loaded, error) {
 	if len(all) > 0 {
 		return nil, all
 	}
-	return &loaded{cfg: cfg, ini: programs}, nil
+	file := s.configFile
+	if file == "" {
+		file = config.DefaultFile
+	}
+	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
+	l.print = fingerprint(l.files, l.globs)
+	return l, nil
 }
 
 func (s source) settings() (*config.Config, error) {
@@ -114,12 +123,4 @@ func (l *loaded) warnings() []string {
 		out = append(out, p.String())
 	}
 	return out
-}
-
-// watched lists the files and the globs whose change may be a change of configuration.
-func (l *loaded) watched(configFile string) (files, globs []string) {
-	if configFile == "" {
-		configFile = config.DefaultFile
-	}
-	return append([]string{configFile}, l.ini.Files...), l.ini.Globs
 }

@@ -10,8 +10,9 @@ import (
 // command is what others ask of the main loop.
 type command struct {
 	kind commandKind
-	code int    // of the program that ended
-	name string // of the program that ended
+	code int           // of the program that ended
+	name string        // of the program that ended
+	ack  chan struct{} // closed when the command has been taken; may be nil
 }
 
 type commandKind int
@@ -59,6 +60,7 @@ func (a *agent) loop(ctx context.Context, l *loaded, sigs *signals) int {
 		}
 		r.gen, r.restart, r.over = gen, false, false
 		handlers := a.rpcServers(gen, l.ini)
+		gen.listed()
 		a.current.Store(gen)
 		if !begun {
 			a.startRest(l)
@@ -98,6 +100,9 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 			r.signal(sig)
 		case c := <-r.a.commands:
 			r.command(c)
+			if c.ack != nil {
+				close(c.ack)
+			}
 		case <-ticker.C:
 			r.checkReady(ticker)
 		case <-drained:

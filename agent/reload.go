@@ -18,11 +18,12 @@ import (
 // reloader reads the configuration again when it is asked to or a file changes. A configuration with any error
 // changes nothing.
 type reloader struct {
-	a    *agent
-	log  *slog.Logger
-	asks chan string // reasons; holds one, which stands for all that come meanwhile
-	quit chan struct{}
-	done chan struct{}
+	a        *agent
+	log      *slog.Logger
+	asks     chan string   // reasons; holds one, which stands for all that come meanwhile
+	replaced chan struct{} // holds one: what is in force is another
+	quit     chan struct{}
+	done     chan struct{}
 
 	good, bad atomic.Uint64 // reloads
 	ended     sync.Once
@@ -38,7 +39,7 @@ type reloader struct {
 func newReloader(a *agent, l *loaded) *reloader {
 	return &reloader{
 		a: a, log: a.log.With("part", "reload"), loaded: l,
-		asks: make(chan string, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		asks: make(chan string, 1), replaced: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
@@ -62,11 +63,18 @@ func (r *reloader) loop() {
 	defer close(r.done)
 	w := newWatch(r.log)
 	defer w.close()
-	w.follow(r.inForce().watched(r.a.src.configFile))
-	for {
+	for followed := (*loaded)(nil); ; {
+		if l := r.inForce(); l != followed {
+			followed = l
+			w.follow(l.files, l.globs, l.print)
+			if w.differs() {
+				r.request("a file has changed")
+			}
+		}
 		select {
 		case <-r.quit:
 			return
+		case <-r.replaced:
 		case reason := <-r.asks:
 			_ = r.now(reason) // it has been logged
 		case <-w.changed():
@@ -74,7 +82,6 @@ func (r *reloader) loop() {
 				_ = r.now("a file has changed")
 			}
 		}
-		w.follow(r.inForce().watched(r.a.src.configFile))
 	}
 }
 
@@ -157,6 +164,10 @@ func (r *reloader) replace(next *loaded) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.loaded, r.at, r.err = next, time.Now(), nil
+	select {
+	case r.replaced <- struct{}{}:
+	default:
+	}
 	for _, w := range next.warnings() {
 		r.log.Warn("configuration", "warning", w)
 	}

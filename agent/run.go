@@ -134,6 +134,9 @@ func (a *agent) startLog(l *loaded) error {
 		a.logs.stdout = a.hub.Stdout()
 		a.logs.apply(l.cfg.Log, sv.Loglevel)
 	}
+	if a.opts.Flags != nil && !sv.Nodaemon {
+		a.log.Info("staying in the foreground: there is no daemon mode", "want", "nodaemon=true or -n")
+	}
 	return nil
 }
 

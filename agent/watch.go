@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -111,12 +110,10 @@ func (in *interest) concerns(ev fsnotify.Event) bool {
 	return false
 }
 
-// follow makes these the files and globs that are watched.
-func (w *watch) follow(files, globs []string) {
-	if !slices.Equal(files, w.files) || !slices.Equal(globs, w.globs) {
-		w.files, w.globs = slices.Clone(files), slices.Clone(globs)
-		w.print = w.fingerprint()
-	}
+// follow makes these the files and globs that are watched. print is the fingerprint of what was read: ask differs
+// afterwards, for a change between the reading and now has no event.
+func (w *watch) follow(files, globs []string, print uint64) {
+	w.files, w.globs, w.print = files, globs, print
 	if w.fs == nil {
 		return
 	}
@@ -173,14 +170,14 @@ func (in *interest) addParents(dirs map[string]bool, path string) {
 // differs tells whether what would be read now is not what was read last. Many events change nothing: kubelet
 // touches links, editors rewrite the same text.
 func (w *watch) differs() bool {
-	now := w.fingerprint()
+	now := fingerprint(w.files, w.globs)
 	was := w.print
 	w.print = now
 	return now != was
 }
 
 // fingerprint is a hash over names and contents. It bounds what it reads as the parsers do.
-func (w *watch) fingerprint() uint64 {
+func fingerprint(files, globs []string) uint64 {
 	h := fnv.New64a()
 	add := func(path string) {
 		io.WriteString(h, path+"\x00")
@@ -194,10 +191,10 @@ func (w *watch) fingerprint() uint64 {
 			_, _ = io.Copy(h, io.LimitReader(f, 16<<20)) // what cannot be read is refused by the reload
 		}
 	}
-	for _, f := range w.files {
+	for _, f := range files {
 		add(f)
 	}
-	for _, g := range w.globs {
+	for _, g := range globs {
 		matches, _ := filepath.Glob(g) // a bad pattern was refused when it was read
 		for _, m := range matches {
 			add(m)
