@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -82,6 +83,9 @@ func (r *remote) Admin(ctx context.Context, method, path string) (int, []byte, e
 	}
 	resp, err := r.http.Do(req)
 	if err != nil {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err // the URL of a socket says nothing
+		}
 		return 0, nil, err
 	}
 	defer resp.Body.Close()

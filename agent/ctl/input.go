@@ -84,10 +84,13 @@ func (c *Controller) ask(ctx context.Context, prompt string) (string, error) {
 	return line, err
 }
 
-// askSecret is ask without echo on a terminal.
+// askSecret is ask without echo on a terminal. Without one the prompt goes to standard error, as getpass does.
 func (c *Controller) askSecret(ctx context.Context, prompt string) (string, error) {
 	if c.opts.Stdin == nil || !term.IsTerminal(int(c.opts.Stdin.Fd())) {
-		return c.ask(ctx, prompt)
+		_, _ = io.WriteString(c.opts.Stderr, prompt)
+		secret, err := c.stdin.ReadLine(ctx)
+		_, _ = io.WriteString(c.opts.Stderr, "\n")
+		return secret, err
 	}
 	_, _ = io.WriteString(c.opts.Stdout, prompt)
 	secret, err := term.ReadPassword(int(c.opts.Stdin.Fd()))

@@ -59,9 +59,9 @@ type ctlFlags struct {
 
 func clientFlags(args []string) (f ctlFlags, err error) {
 	f.args, err = getopt(args, []option{
-		{'h', "help", false, flag(&f.help)}, {'?', "", false, flag(&f.help)},
+		{'h', "help", false, toggle(&f.help)}, {'?', "", false, toggle(&f.help)},
 		{'c', "configuration", true, text(&f.conf)},
-		{'i', "interactive", false, flag(&f.interactive)},
+		{'i', "interactive", false, toggle(&f.interactive)},
 		{'s', "serverurl", true, func(s string) error {
 			u, err := url.Parse(s)
 			if err != nil || u.Scheme == "" || u.Host == "" && u.Path == "" && u.Opaque == "" {

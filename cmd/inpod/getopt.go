@@ -104,7 +104,7 @@ func text(to **string) func(string) error {
 	return func(s string) error { *to = &s; return nil }
 }
 
-// flag is the set of an option without an argument.
-func flag(to *bool) func(string) error {
+// toggle is the set of an option without an argument.
+func toggle(to *bool) func(string) error {
 	return func(string) error { *to = true; return nil }
 }

@@ -76,26 +76,30 @@ func firstThatExists(paths []string) string {
 	return ""
 }
 
+const shutdownHelp = `Usage: shutdown [-h|-r|-P|-H] [TIME] [MESSAGE]
+Stops the inpod agent of this container at once. -r does no more than that: whether the container starts again
+is for the platform to say. TIME and MESSAGE are accepted and not used.`
+
 // shutdown stands in for /sbin/shutdown in containers, where the machine that can be shut down is the agent. When
 // it starts again is the platform's affair, so -r does what -h does. Time and message are taken and not used.
 func (a *app) shutdown(args []string) int {
 	var help, cancel, warn, ignored bool
 	var options []option
 	for _, short := range []byte("hrHPfFnatTyD") {
-		options = append(options, option{short: short, set: flag(&ignored)})
+		options = append(options, option{short: short, set: toggle(&ignored)})
 	}
 	for _, long := range []string{"halt", "poweroff", "reboot", "no-wall", "show"} {
-		options = append(options, option{long: long, set: flag(&ignored)})
+		options = append(options, option{long: long, set: toggle(&ignored)})
 	}
-	options = append(options, option{short: 'c', set: flag(&cancel)}, option{short: 'k', set: flag(&warn)},
-		option{long: "help", set: flag(&help)})
+	options = append(options, option{short: 'c', set: toggle(&cancel)}, option{short: 'k', set: toggle(&warn)},
+		option{long: "help", set: toggle(&help)})
 	_, err := getopt(args, options)
 	switch {
 	case err != nil:
 		fmt.Fprintf(a.stderr, "shutdown: %v\n", err)
 		return exitUsage
 	case help:
-		fmt.Fprintln(a.stdout, "Usage: shutdown [-h|-r|-P|-H] [TIME] [MESSAGE]\nStops the inpod agent of this container at once.")
+		fmt.Fprintln(a.stdout, shutdownHelp)
 		return 0
 	case cancel:
 		fmt.Fprintln(a.stderr, "shutdown: cannot cancel: a shutdown is never put off here")

@@ -99,11 +99,11 @@ func dropDaemonFlag(args []string) []string {
 func supervisordOptions(f *agent.SupervisordFlags, conf **string, help, showVersion *bool) []option {
 	return []option{
 		{'c', "configuration", true, text(conf)},
-		{'n', "nodaemon", false, flag(&f.Nodaemon)},
-		{'s', "silent", false, flag(&f.Silent)},
-		{'h', "help", false, flag(help)},
-		{'?', "", false, flag(help)},
-		{'v', "version", false, flag(showVersion)},
+		{'n', "nodaemon", false, toggle(&f.Nodaemon)},
+		{'s', "silent", false, toggle(&f.Silent)},
+		{'h', "help", false, toggle(help)},
+		{'?', "", false, toggle(help)},
+		{'v', "version", false, toggle(showVersion)},
 		{'u', "user", true, text(&f.User)},
 		{'m', "umask", true, func(s string) error {
 			n, err := strconv.ParseInt(strings.TrimPrefix(s, "0o"), 8, 32)
@@ -129,9 +129,9 @@ func supervisordOptions(f *agent.SupervisordFlags, conf **string, help, showVers
 		{'j', "pidfile", true, inDirectory(&f.Pidfile)},
 		{'i', "identifier", true, text(&f.Identifier)},
 		{'q', "childlogdir", true, directory(&f.Childlogdir)},
-		{'k', "nocleanup", false, flag(&f.Nocleanup)},
+		{'k', "nocleanup", false, toggle(&f.Nocleanup)},
 		{'a', "minfds", true, number(&f.Minfds)},
-		{'t', "strip_ansi", false, flag(&f.StripANSI)},
+		{'t', "strip_ansi", false, toggle(&f.StripANSI)},
 		{0, "minprocs", true, number(&f.Minprocs)},
 		{0, "profile_options", true, func(string) error {
 			return errors.New("there is no Python profiler in inpod; see /metrics instead")
