@@ -122,7 +122,7 @@ func (p *peer) start(t *testing.T) {
 		}
 	})
 	await(t, "supervisord's socket", func() bool {
-		server, _ := dialWire(p.url(), "", "")
+		server, _ := Dial(p.url(), "", "")
 		_, err := server.Call(context.Background(), "supervisor.getState")
 		return err == nil
 	})
@@ -148,7 +148,7 @@ func (p *peer) mkdir(t *testing.T, name string) {
 // await waits until every process has the state that want says ("web:web_0 RUNNING").
 func (p *peer) await(t *testing.T, want ...string) {
 	t.Helper()
-	server, _ := dialWire(p.url(), "", "")
+	server, _ := Dial(p.url(), "", "")
 	got := ""
 	await(t, fmt.Sprintf("%v", want), func() bool {
 		v, err := server.Call(context.Background(), "supervisor.getAllProcessInfo")
