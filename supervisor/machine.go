@@ -34,6 +34,9 @@ type rules struct {
 // without it a program that ends at once with startsecs=0 would be started without end.
 const restartFloor = time.Second
 
+// The same after an expected exit: an event listener may end after each event and be wanted again.
+const restartFloorExpected = 100 * time.Millisecond
+
 type inputKind int
 
 const (
@@ -260,7 +263,11 @@ func (m *machine) exited(in input, now instant) {
 	m.change(Exited, expected)
 	m.pid = 0
 	if !unknown && m.restarts() {
-		m.again(max(now.up+m.rules.pause, m.startedUp+restartFloor), now)
+		floor := restartFloor
+		if expected {
+			floor = restartFloorExpected
+		}
+		m.again(max(now.up+m.rules.pause, m.startedUp+floor), now)
 	}
 }
 

@@ -99,6 +99,12 @@ func TestMachine(t *testing.T) {
 			{1, pid(8), "RUNNING"},
 			{1, exit(0), "EXITED"},
 		}},
+		{"after an expected exit ten times a second", with(func(r *rules) { r.startsecs, r.autorestart = 0, ini.RestartAlways }), []moment{
+			{0, in(inStart), "STARTING spawn"},
+			{0, pid(7), "RUNNING"},
+			{0.05, exit(0), "EXITED @0.1"},
+			{0.1, in(inTick), "STARTING spawn"},
+		}},
 		{"too quick exits back off linearly and end in FATAL", with(func(r *rules) { r.startretries = 2 }), []moment{
 			{0, in(inStart), "STARTING spawn"},
 			{0, pid(7), "@1"},
