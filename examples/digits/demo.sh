@@ -134,14 +134,14 @@ grep -q '^inpod_' "$dir/metrics" || fail "no inpod_ metrics" log
 
 if [ -t 0 ] && [ -t 1 ] && [ "${CI:-}" != true ] && [ "${DEMO_ONCE:-}" != 1 ]; then
     say "It goes on running. In another terminal:"
-    cat <<END
+    # With echo: bash drops a Ctrl-C that comes while a child such as cat is about to end.
+    echo "\
   tail -f ${log#"$root"/}                    the agent's log and the programs' output
   $shown                             restart digits, tail -f digits, status: as supervisorctl
   curl 'http://127.0.0.1:$admin/readyz?verbose'   what ready means here
   curl http://127.0.0.1:$port/ -F images=@your-own-digit.png
 
-Ctrl-C here stops everything.
-END
+Ctrl-C here stops everything."
     wait "$pid" || true
     fail "the agent ended by itself" log
 fi
