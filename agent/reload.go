@@ -176,12 +176,12 @@ func (r *reloader) replace(next *loaded) {
 // failed logs and counts a reload that changed nothing.
 func (r *reloader) failed(err error) {
 	r.bad.Add(1)
+	r.mu.Lock()
+	r.at, r.err = time.Now(), err
+	r.mu.Unlock()
 	for _, line := range lines(err) {
 		r.log.Error("the configuration is bad; the old one stays in force", "problem", line)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.at, r.err = time.Now(), err
 }
 
 // programs brings the programs to what the files say, where supervisor.auto_update wants it.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr
+	}
+	// [supervisord] directory= changes the directory, and the files are read again after that.
+	for _, path := range []*string{&o.ConfigFile, &o.SupervisordConf} {
+		if *path == "" {
+			continue
+		}
+		if abs, err := filepath.Abs(*path); err == nil {
+			*path = abs
+		}
 	}
 	return o
 }

@@ -15,6 +15,9 @@ import (
 // settle is how long files must be quiet before they are read: editors and kubelet write in several steps.
 const settle = 250 * time.Millisecond
 
+// settleMost is how long they may be not quiet: a file that is written all the time must not hold up the others.
+const settleMost = 2 * time.Second
+
 // kubeletData is the link that kubelet swaps to change every file of a ConfigMap or Secret at once
 // (pkg/volume/util/atomic_writer.go).
 const kubeletData = "..data"
@@ -68,6 +71,15 @@ func (w *watch) loop() {
 	<-timer.C
 	var in interest
 	var out chan struct{} // w.out while there is something to tell
+	var since time.Time   // of the first event that has not been told
+	again := func() {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) < settleMost {
+			timer.Reset(settle)
+		}
+	}
 	for {
 		select {
 		case ev, ok := <-w.fs.Events:
@@ -75,7 +87,7 @@ func (w *watch) loop() {
 				return
 			}
 			if in.concerns(ev) {
-				timer.Reset(settle)
+				again()
 			}
 		case err, ok := <-w.fs.Errors:
 			if !ok {
@@ -83,9 +95,9 @@ func (w *watch) loop() {
 			}
 			// Events may be lost (inotify's queue is full): look.
 			w.log.Warn("cannot follow every change of files", "error", err)
-			timer.Reset(settle)
+			again()
 		case <-timer.C:
-			out = w.out
+			out, since = w.out, time.Time{}
 		case out <- struct{}{}:
 			out = nil
 		case in = <-w.set:
