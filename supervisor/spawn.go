@@ -98,6 +98,7 @@ func (p *process) spawn(ctx context.Context) (*run, error) {
 		r.child, err = p.sup.opt.Reaper.Start(spec)
 		switch {
 		case errors.Is(err, syscall.EAGAIN):
+			//lint:ignore ST1005 Supervisor's text
 			err = fmt.Errorf("Too many processes in process table to spawn '%s'", p.cfg.Name)
 		case errors.Is(err, syscall.ENOMEM):
 			err = fmt.Errorf("unknown error during fork for '%s': ENOMEM", p.cfg.Name)
