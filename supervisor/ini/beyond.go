@@ -22,6 +22,11 @@ func (s *scope) beyond(p *Program) {
 				p.DependsOn = append(p.DependsOn, name)
 			}
 		}
+		for _, name := range p.DependsOn {
+			if !s.l.doc.names(name) {
+				s.l.fail(s.l.dependsProblem(p, "there is no program or group "+quote(name)+s.l.meantProgram(name)))
+			}
+		}
 	}
 	p.RestartPause = s.between("restartpause", 0, math.MaxInt32, "a whole number of seconds, such as 5")
 	p.RestartOnBinaryChange = s.boolean("restart_when_binary_changed")

@@ -31,15 +31,27 @@ func (c *Config) Resolve(name string) []*Program {
 	return byGroup
 }
 
-// checkDependencies finds names that do not exist and circles. It goes by section, not by process:
-// those of one section depend on the same.
+// names tells whether some section, even one with mistakes, bears the name that depends_on uses, or its group part.
+func (d *document) names(name string) bool {
+	name, _, _ = strings.Cut(name, ":")
+	for _, kind := range []string{kProgram, kGroup, kListener, kFastCGI} {
+		if d.section(kind+":"+name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// checkDependencies finds circles and, when every program could be read, processes of a group that do not exist. It
+// goes by section, not by process: those of one section depend on the same.
 func (l *loader) checkDependencies() {
 	sections, first := l.dependable()
 	bySection := map[string]*Program{}
+	whole := len(l.errs) == 0
 	for _, p := range first {
 		bySection[p.Section] = p
 		for _, name := range p.DependsOn {
-			if len(sections[name]) == 0 {
+			if whole && len(sections[name]) == 0 {
 				l.fail(l.dependsProblem(p, "there is no program or group "+quote(name)+l.meantProgram(name)))
 			}
 		}

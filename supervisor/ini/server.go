@@ -14,9 +14,7 @@ func (l *loader) build() {
 	l.servers()
 	l.ctl()
 	l.groups()
-	if len(l.errs) == 0 {
-		l.checkDependencies()
-	}
+	l.checkDependencies()
 }
 
 func (l *loader) supervisord() {
