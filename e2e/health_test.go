@@ -112,7 +112,7 @@ func TestMetricsParse(t *testing.T) {
 		"inpod_config_last_reload_successful", "inpod_program_up", "inpod_program_state", "inpod_program_ready",
 		"inpod_program_restarts_total", "inpod_program_cpu_seconds_total", "inpod_program_memory_rss_bytes",
 		"inpod_program_open_fds", "inpod_processes_started_total", "inpod_processes_reaped_total",
-		"inpod_orphans_reaped_total", "inpod_cgroup_memory_usage_bytes",
+		"inpod_orphans_reaped_total", "inpod_cgroup_memory_used_bytes",
 	} {
 		if families[name] == nil {
 			t.Errorf("/metrics has no %s", name)

@@ -190,11 +190,14 @@ func (s *side) finish() {
 	s.seenStates()
 	s.files()
 	out := s.d.Output()
+	var children []string // of several programs: in no fixed order
 	for _, line := range strings.Split(out, "\n") {
-		if i := strings.Index(line, "CHILD:"); i >= 0 && !strings.Contains(line, "PROG") {
-			s.note("on the daemon's output: %s", line)
+		if strings.Contains(line, "CHILD:") && !strings.Contains(line, "PROG") {
+			children = append(children, "on the daemon's output: "+line)
 		}
 	}
+	sort.Strings(children)
+	s.lines = append(s.lines, children...)
 	if strings.Contains(out, "DATA RACE") || strings.Contains(out, "panic:") {
 		s.t.Errorf("%s: crashed or raced:\n%s", s.kind, tailOf(out, 6000))
 	}

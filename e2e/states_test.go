@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sort"
 	"strconv"
@@ -139,16 +140,20 @@ func (s *side) states() (map[string]string, error) {
 	return out, nil
 }
 
-// settle waits until no program is on its way from one state to another.
+// settle waits until no program is on its way from one state to another, and has not been for a moment:
+// a program that is to be started again is EXITED in between.
 func (s *side) settle(limit time.Duration) {
 	var last map[string]string
+	var since time.Time
 	ok := lab.Until(limit, func() bool {
 		now, err := s.states()
 		if err != nil {
 			var f *lab.Fault
 			return s.d.Exited() || errors.As(err, &f)
 		}
-		last = now
+		if !maps.Equal(last, now) {
+			last, since = now, time.Now()
+		}
 		for _, st := range now {
 			switch st {
 			case "STARTING", "BACKOFF", "STOPPING":
@@ -156,7 +161,7 @@ func (s *side) settle(limit time.Duration) {
 			}
 		}
 		// A program with autostart is still STOPPED in the first moment.
-		return s.autostarted(now)
+		return time.Since(since) > 250*time.Millisecond && s.autostarted(now)
 	})
 	if !ok {
 		s.note("did not settle: %v", last)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -68,7 +69,29 @@ func (s *side) stepRPC(st step) {
 	case "supervisor.stopAllProcesses", "supervisor.restart":
 		s.endWatch()
 	}
-	s.note("%s → %s", st, s.call(method, args...))
+	answer := s.call(method, args...)
+	if method == "system.methodHelp" && !strings.HasPrefix(answer, "fault") {
+		answer = signatureIn(answer)
+	}
+	s.note("%s → %s", st, answer)
+}
+
+// signatureIn keeps of a method's help what both sides must say: parameters and result, not the sentences.
+func signatureIn(help string) string {
+	var out []string
+	text, err := strconv.Unquote(help)
+	if err != nil {
+		return help
+	}
+	for _, line := range strings.Split(text, "\n") {
+		switch f := strings.Fields(line); {
+		case len(f) >= 3 && f[0] == "@param":
+			out = append(out, strings.Join(f[:3], " "))
+		case len(f) >= 2 && f[0] == "@return":
+			out = append(out, strings.Join(f[:2], " "))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // raw BODY: posts a body that is no good XML-RPC
@@ -219,7 +242,13 @@ func (s *side) stepExit(st step) { s.note("%s → %s", st, s.d.WaitExit(25*time.
 func (s *side) stepHTTP(st step) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	status, body, _ := s.c.Get(ctx, st.rest) // a tail never ends: the time runs out
+	url, user, password := s.address()
+	c := lab.NewClient(url, user, password, true)
+	defer c.Close()
+	status, body, _ := c.Get(ctx, st.rest) // a tail never ends: the time runs out
+	if status >= 400 {
+		body = nil // a page for people, in each server's own words
+	}
 	s.note("%s → %d %q", st, status, s.norm.text(string(body)))
 }
 

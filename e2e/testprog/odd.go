@@ -38,15 +38,16 @@ func hold(args []string) int {
 	return 0
 }
 
-// tree makes a child in its group and a grandchild in a session of its own, both waiting; their pids go to FILE.
+// tree FILE [away] makes a child and a grandchild, both waiting, in its group; with "away" the grandchild has a
+// session of its own. Their pids go to FILE.
 func tree(args []string) int {
-	if len(args) == 2 { // the middle one
-		g := child(true, nil, "run", "ignore=TERM")
+	if args[len(args)-1] == "middle" {
+		g := child(len(args) == 3, nil, "run")
 		_ = os.WriteFile(args[0], []byte(fmt.Sprintf("%d\n%d\n", os.Getpid(), g.Process.Pid)), 0o644)
 		return sleepForever()
 	}
 	_ = os.Remove(args[0])
-	child(false, nil, "tree", args[0], "middle")
+	child(false, nil, append(append([]string{"tree"}, args...), "middle")...)
 	fmt.Println("tree up")
 	return sleepForever()
 }
@@ -102,7 +103,7 @@ func comm(args []string) int {
 	for _, a := range args {
 		fmt.Printf("<!--XSUPERVISOR:BEGIN-->%s<!--XSUPERVISOR:END-->", a)
 	}
-	fmt.Println("after")
+	fmt.Println("after; and a line that is longer than the tokens are")
 	return sleepForever()
 }
 
