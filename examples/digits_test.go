@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -103,6 +104,11 @@ func testDemoOnce(ctx context.Context, t *testing.T, d *digits) {
 
 // script(1) gives demo.sh a terminal of its own; the byte 3 written to it is what the Ctrl-C key sends.
 func testDemoTerminal(ctx context.Context, t *testing.T, d *digits) {
+	// A test that was started in the background has SIGINT ignored, and a shell cannot trap what it inherits as
+	// ignored. A signal that this process handles is the default one again in its children.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	file, err := filepath.Abs("digits/demo.sh")
 	if err != nil {
 		t.Fatal(err)
