@@ -32,9 +32,9 @@ func newHTTPServer(ln net.Listener, log *slog.Logger) *httpServer {
 	s := &httpServer{ln: ln, done: make(chan struct{}), log: log}
 	s.srv = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }),
-		// No WriteTimeout: tail -f and a stop that waits take as long as they take.
+		// No WriteTimeout: tail -f and a stop that waits take as long as they take. No ReadTimeout either: net/http
+		// ends the context of a request that is still being answered when it expires. Bodies are bounded where they are read.
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		// net/http says here that clients hung up, and what it recovered from.
