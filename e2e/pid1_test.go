@@ -110,9 +110,14 @@ func TestMainProgramsExitCode(t *testing.T) {
 			args []string
 			want string
 		}{
-			{[]string{"exit", "0"}, "exit 0"}, {[]string{"exit", "1"}, "exit 1"}, {[]string{"exit", "42"}, "exit 42"},
-			{[]string{"exit", "127"}, "exit 127"}, {[]string{"exit", "255"}, "exit 255"},
-			{[]string{"kill", "TERM"}, "exit 143"}, {[]string{"kill", "KILL"}, "exit 137"}, {[]string{"kill", "SEGV"}, "exit 139"},
+			{[]string{"exit", "0"}, "exit 0"},
+			{[]string{"exit", "1"}, "exit 1"},
+			{[]string{"exit", "42"}, "exit 42"},
+			{[]string{"exit", "127"}, "exit 127"},
+			{[]string{"exit", "255"}, "exit 255"},
+			{[]string{"kill", "TERM"}, "exit 143"},
+			{[]string{"kill", "KILL"}, "exit 137"},
+			{[]string{"kill", "SEGV"}, "exit 139"},
 		} {
 			t.Run(where.name+" "+strings.Join(tc.args, " "), func(t *testing.T) {
 				t.Parallel()

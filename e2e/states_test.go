@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -25,12 +26,10 @@ type sampler struct {
 	last time.Time            // of the last sample
 }
 
-// stretch is a state and for how long, and in how many samples, it was seen.
+// stretch is a state and when it was seen last.
 type stretch struct {
-	state   string
-	from    time.Time
-	to      time.Time
-	samples int
+	state string
+	at    time.Time
 }
 
 const samplePeriod = 30 * time.Millisecond
@@ -72,10 +71,10 @@ func (s *sampler) sample(c *lab.Client) {
 		state := fmt.Sprint(m["statename"])
 		r := s.runs[key]
 		if n := len(r); n > 0 && r[n-1].state == state {
-			r[n-1].to, r[n-1].samples = now, r[n-1].samples+1
+			r[n-1].at = now
 			continue
 		}
-		s.runs[key] = append(r, stretch{state: state, from: now, to: now, samples: 1})
+		s.runs[key] = append(r, stretch{state: state, at: now})
 	}
 }
 
@@ -91,8 +90,9 @@ func (s *sampler) halt() {
 	s.sample(s.c)
 }
 
-// lasting is the sequence of states that were there for long enough to be seen by anybody.
-func (s *sampler) lasting() []string {
+// contradictions lists the programs whose sampled states do not fit the state events: getAllProcessInfo and the
+// listeners must tell one story. The sampler may miss a state that was short, it may never see one that was not there.
+func (s *sampler) contradictions(events map[string][]string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []string
@@ -100,15 +100,34 @@ func (s *sampler) lasting() []string {
 		if strings.HasPrefix(key, "zzwatch:") {
 			continue
 		}
-		var seq []string
-		for i, st := range r {
-			// The last one would have lasted, had the test not ended.
-			lasted := i == len(r)-1 && st.to.Equal(s.last) || st.samples >= 5 && st.to.Sub(st.from) >= 350*time.Millisecond
-			if lasted && (len(seq) == 0 || seq[len(seq)-1] != st.state) {
-				seq = append(seq, st.state)
+		story := append([]string{"STOPPED"}, events[key]...)
+		at := 0
+		for _, st := range r {
+			i := slices.Index(story[at:], st.state)
+			if i < 0 {
+				var seen []string
+				for _, st := range r {
+					seen = append(seen, st.state)
+				}
+				out = append(out, fmt.Sprintf("%s: sampled %v, events say %v", key, seen, story))
+				break
 			}
+			at += i
 		}
-		out = append(out, fmt.Sprintf("sampled %s: %s", key, strings.Join(seq, " ")))
+	}
+	sort.Strings(out)
+	return out
+}
+
+// final is the last state of each program that was there in the last sample.
+func (s *sampler) final() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for key, r := range s.runs {
+		if last := r[len(r)-1]; last.at.Equal(s.last) && !strings.HasPrefix(key, "zzwatch:") {
+			out = append(out, fmt.Sprintf("sampled last %s: %s", key, last.state))
+		}
 	}
 	sort.Strings(out)
 	return out
@@ -120,7 +139,7 @@ func (s *side) seenStates() {
 		return
 	}
 	s.seen.halt()
-	s.lines = append(s.lines, s.seen.lasting()...)
+	s.lines = append(s.lines, s.seen.final()...)
 }
 
 // states is the present state of every program, by group:name.
@@ -267,6 +286,18 @@ func (s *side) endWatch() {
 		keys = append(keys, k)
 	}
 	sort.Strings(keys)
+	stories := map[string][]string{}
+	for k, evs := range seq {
+		for _, ev := range evs {
+			name, _, _ := strings.Cut(ev, " ")
+			stories[k] = append(stories[k], strings.TrimPrefix(name, "PROCESS_STATE_"))
+		}
+	}
+	if s.seen != nil {
+		for _, c := range s.seen.contradictions(stories) {
+			s.t.Errorf("%s: %s", s.kind, c)
+		}
+	}
 	for _, k := range keys {
 		s.note("events of %s:\n    %s", k, strings.Join(seq[k], "\n    "))
 	}
