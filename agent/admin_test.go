@@ -47,7 +47,9 @@ func TestHealth(t *testing.T) {
 	write(t, dir+"/open", "")
 	a.stdout.wait(t, `"to":"ready"`)
 	for _, tt := range []struct{ path, body string }{
-		{"/startupz", "ok\n"}, {"/readyz", "ok\n"}, {"/health", `{"health": "true"}`},
+		{"/startupz", "ok\n"},
+		{"/readyz", "ok\n"},
+		{"/health", `{"health": "true"}`},
 		{"/readyz?verbose", "[+]phase ok\n[+]program/gate ok\n[+]config ok\nreadyz check passed\n"},
 		{"/startupz?verbose", "[+]phase ok\nstartupz check passed\n"},
 		{"/load", `{"in_flight":0,"queued":0,"draining":false,"phase":"ready"}` + "\n"},
@@ -97,7 +99,10 @@ func TestChangesNeedTheSocketOrTheToken(t *testing.T) {
 		path    string
 		want    int
 	}{
-		{false, stop, 200}, {true, stop, 409}, {true, start, 200}, {true, start, 409},
+		{false, stop, 200},
+		{true, stop, 409},
+		{true, start, 200},
+		{true, start, 409},
 		{true, "/api/v1/programs/p/restart", 200},
 		{true, "/api/v1/programs/p/signal?signal=CONT", 200},
 		{true, "/api/v1/programs/p/signal?signal=NONE", 400},

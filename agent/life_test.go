@@ -82,14 +82,22 @@ func TestNothingStartsWhenSomethingIsWrong(t *testing.T) {
 	defer ln.Close()
 	busy := ln.Addr().String()
 	for _, tt := range []struct{ name, yaml, conf, env, want string }{
-		{"bad yaml and bad ini", "drain: {dely: 1s}", "[program:x]\ncomand=touch %(ENV_DIR)s/ran\n", "",
-			"inpod.yaml:1: drain.dely: is not a setting; did you mean drain.delay?"},
-		{"busy admin port", "", "[program:x]\ncommand=touch %(ENV_DIR)s/ran\n", "INPOD_ADMIN_LISTEN=" + busy,
-			"cannot listen on \"" + busy + "\" (admin.listen): listen tcp " + busy + ": bind: address already in use"},
-		{"busy route", "proxy: {routes: [{listen: '" + busy + "', upstream: 'h:1'}]}", "[program:x]\ncommand=touch %(ENV_DIR)s/ran\n", "",
-			"cannot listen on \"" + busy + "\" (proxy.routes[0].listen)"},
-		{"busy inet_http_server", "", "[inet_http_server]\nport=" + busy + "\n[program:x]\ncommand=touch %(ENV_DIR)s/ran\n", "",
-			"cannot listen for [inet_http_server]: listen tcp " + busy},
+		{
+			"bad yaml and bad ini", "drain: {dely: 1s}", "[program:x]\ncomand=touch %(ENV_DIR)s/ran\n", "",
+			"inpod.yaml:1: drain.dely: is not a setting; did you mean drain.delay?",
+		},
+		{
+			"busy admin port", "", "[program:x]\ncommand=touch %(ENV_DIR)s/ran\n", "INPOD_ADMIN_LISTEN=" + busy,
+			"cannot listen on \"" + busy + "\" (admin.listen): listen tcp " + busy + ": bind: address already in use",
+		},
+		{
+			"busy route", "proxy: {routes: [{listen: '" + busy + "', upstream: 'h:1'}]}", "[program:x]\ncommand=touch %(ENV_DIR)s/ran\n", "",
+			"cannot listen on \"" + busy + "\" (proxy.routes[0].listen)",
+		},
+		{
+			"busy inet_http_server", "", "[inet_http_server]\nport=" + busy + "\n[program:x]\ncommand=touch %(ENV_DIR)s/ran\n", "",
+			"cannot listen for [inet_http_server]: listen tcp " + busy,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

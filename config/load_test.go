@@ -142,26 +142,41 @@ func TestProblems(t *testing.T) {
 		env        []string
 		want       string
 	}{
-		{"unknown section", "logs: {level: info}", nil,
-			"inpod.yaml:1: logs: is not a setting; did you mean log?"},
-		{"unknown key", "drain:\n  dely: 60s\n  quite: 1s", nil,
-			"inpod.yaml:2: drain.dely: is not a setting; did you mean drain.delay?\ninpod.yaml:3: drain.quite: is not a setting; did you mean drain.quiet?"},
-		{"key of another section", "delay: 60s", nil,
-			"inpod.yaml:1: delay: is not a setting; did you mean drain.delay?"},
-		{"key of a later version", "ssh: {listen: ':22'}", nil,
-			"inpod.yaml:1: ssh: is not a setting; want one of log, admin, supervisor, proxy, drain"},
-		{"enum", "log:\n  level: wran", nil,
-			`inpod.yaml:2: log.level: "wran" is not one of debug, info, warn, error; did you mean warn?`},
-		{"types", "log: [a]\ndrain: {delay: [1], deadline: 60, quiet: soon}\nsupervisor: {include: /x/*.ini, auto_update: maybe}", nil,
+		{
+			"unknown section", "logs: {level: info}", nil,
+			"inpod.yaml:1: logs: is not a setting; did you mean log?",
+		},
+		{
+			"unknown key", "drain:\n  dely: 60s\n  quite: 1s", nil,
+			"inpod.yaml:2: drain.dely: is not a setting; did you mean drain.delay?\ninpod.yaml:3: drain.quite: is not a setting; did you mean drain.quiet?",
+		},
+		{
+			"key of another section", "delay: 60s", nil,
+			"inpod.yaml:1: delay: is not a setting; did you mean drain.delay?",
+		},
+		{
+			"key of a later version", "ssh: {listen: ':22'}", nil,
+			"inpod.yaml:1: ssh: is not a setting; want one of log, admin, supervisor, proxy, drain",
+		},
+		{
+			"enum", "log:\n  level: wran", nil,
+			`inpod.yaml:2: log.level: "wran" is not one of debug, info, warn, error; did you mean warn?`,
+		},
+		{
+			"types", "log: [a]\ndrain: {delay: [1], deadline: 60, quiet: soon}\nsupervisor: {include: /x/*.ini, auto_update: maybe}", nil,
 			`inpod.yaml:1: log: is a list; want a map of level, format
 inpod.yaml:2: drain.delay: is a list; want a duration such as 60s
 inpod.yaml:2: drain.deadline: "60" has no unit; write 60s
 inpod.yaml:2: drain.quiet: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
 inpod.yaml:3: supervisor.include: is a single value; want a list, such as ["a", "b"]
-inpod.yaml:3: supervisor.auto_update: "maybe" is not true or false`},
-		{"duplicate key", "drain: {delay: 1s}\nlog: {}\ndrain: {delay: 2s}", nil,
-			"inpod.yaml:3: drain: is given twice, first in line 1"},
-		{"routes", "proxy:\n  routes:\n  - {path: x, timeout: 0s}\n  - {listen: '8080', upstream: 'http://127.0.0.1:8000/'}\n  - {listen: ':9880', upstream: '8000'}\n  - {listen: 'a:99999', upstream: ':8000'}\n  -\n", nil,
+inpod.yaml:3: supervisor.auto_update: "maybe" is not true or false`,
+		},
+		{
+			"duplicate key", "drain: {delay: 1s}\nlog: {}\ndrain: {delay: 2s}", nil,
+			"inpod.yaml:3: drain: is given twice, first in line 1",
+		},
+		{
+			"routes", "proxy:\n  routes:\n  - {path: x, timeout: 0s}\n  - {listen: '8080', upstream: 'http://127.0.0.1:8000/'}\n  - {listen: ':9880', upstream: '8000'}\n  - {listen: 'a:99999', upstream: ':8000'}\n  -\n", nil,
 			`inpod.yaml:3: proxy.routes[0].listen: is missing
 inpod.yaml:3: proxy.routes[0].upstream: is missing
 inpod.yaml:3: proxy.routes[0].path: "x" does not begin with a /; did you mean /x?
@@ -172,29 +187,43 @@ inpod.yaml:5: proxy.routes[2].upstream: "8000" has no host; did you mean 127.0.0
 inpod.yaml:5: proxy.routes[2].listen: ":9880" is taken by admin.listen (":9880")
 inpod.yaml:6: proxy.routes[3].listen: "a:99999" has no valid port; want 1 to 65535
 inpod.yaml:6: proxy.routes[3].upstream: ":8000" has no host; did you mean 127.0.0.1:8000?
-inpod.yaml:7: proxy.routes[4]: is empty; want {listen: …, upstream: …}`},
-		{"same route twice, and a circle", "proxy:\n  routes:\n  - {listen: ':80', upstream: '127.0.0.1:80'}\n  - {listen: ':80', path: /, upstream: 'b:1'}", nil,
+inpod.yaml:7: proxy.routes[4]: is empty; want {listen: …, upstream: …}`,
+		},
+		{
+			"same route twice, and a circle", "proxy:\n  routes:\n  - {listen: ':80', upstream: '127.0.0.1:80'}\n  - {listen: ':80', path: /, upstream: 'b:1'}", nil,
 			`inpod.yaml:3: proxy.routes[0].upstream: "127.0.0.1:80" is the route's own listen address: requests would go in a circle
-inpod.yaml:4: proxy.routes[1]: has the same listen and path as proxy.routes[0] (:80 /)`},
-		{"contradiction", "drain: {delay: 2m, deadline: 1m}", nil,
-			"inpod.yaml:1: drain.deadline: drain.deadline (1m) is before the end of drain.delay (2m); want at least 2m"},
-		{"syntax", "log: {level: info\nadmin: x", nil,
-			"inpod.yaml:2: is not valid YAML: did not find expected ',' or '}' (here or further down)"},
-		{"indentation", "log:\n  level: info\n format: json", nil,
-			"inpod.yaml:3: is not valid YAML: did not find expected key (here or further down)"},
-		{"tab", "log:\n\tlevel: info", nil,
-			"inpod.yaml:2: is not valid YAML: found character that cannot start any token"},
+inpod.yaml:4: proxy.routes[1]: has the same listen and path as proxy.routes[0] (:80 /)`,
+		},
+		{
+			"contradiction", "drain: {delay: 2m, deadline: 1m}", nil,
+			"inpod.yaml:1: drain.deadline: drain.deadline (1m) is before the end of drain.delay (2m); want at least 2m",
+		},
+		{
+			"syntax", "log: {level: info\nadmin: x", nil,
+			"inpod.yaml:2: is not valid YAML: did not find expected ',' or '}' (here or further down)",
+		},
+		{
+			"indentation", "log:\n  level: info\n format: json", nil,
+			"inpod.yaml:3: is not valid YAML: did not find expected key (here or further down)",
+		},
+		{
+			"tab", "log:\n\tlevel: info", nil,
+			"inpod.yaml:2: is not valid YAML: found character that cannot start any token",
+		},
 		{"binary", "log:\n  \x00\x01\x02", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
 		{"latin-1", "log:\n# caf\xe9\n", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
 		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of log, admin, supervisor, proxy, drain"},
 		{"two documents", "log: {}\n---\nlog: {}\n", nil, "inpod.yaml:2: a second YAML document begins here; want one"},
 		{"merge key", "log: &a {level: info}\nadmin:\n  <<: *a", nil, "inpod.yaml:3: admin.<<: merge keys are not read; write the keys out"},
-		{"environment", "log: {level: x}", []string{"INPOD_DRAIN_DELAY=soon", "INPOD_PROXY_ROUTES=[{listen: ':1'}]", "INPOD_SUPERVISOR_INCLUDE=[", "INPOD_ADMIN_TOKEN_FILE=token"},
+		{
+			"environment", "log: {level: x}",
+			[]string{"INPOD_DRAIN_DELAY=soon", "INPOD_PROXY_ROUTES=[{listen: ':1'}]", "INPOD_SUPERVISOR_INCLUDE=[", "INPOD_ADMIN_TOKEN_FILE=token"},
 			`inpod.yaml:1: log.level: "x" is not one of debug, info, warn, error
 environment INPOD_ADMIN_TOKEN_FILE: "token" is a relative path; want an absolute one
 environment INPOD_DRAIN_DELAY: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
 environment INPOD_PROXY_ROUTES: is missing
-environment INPOD_SUPERVISOR_INCLUDE: is not valid YAML: did not find expected node content (here or further down)`},
+environment INPOD_SUPERVISOR_INCLUDE: is not valid YAML: did not find expected node content (here or further down)`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := parse(t, tt.text, tt.env...)

@@ -38,8 +38,10 @@ type Usage struct {
 // it can be seen below root that is the place, otherwise (inside a container the host's path is not there) the root.
 func ReadCgroup(root, procCgroup string) Usage {
 	nan := math.NaN()
-	u := Usage{MemoryLimit: nan, MemoryUsed: nan, MemoryWorkingSet: nan, CPULimit: nan, CPUSeconds: nan,
-		Periods: nan, Throttled: nan, ThrottledSeconds: nan, PidsLimit: nan, Pids: nan}
+	u := Usage{
+		MemoryLimit: nan, MemoryUsed: nan, MemoryWorkingSet: nan, CPULimit: nan, CPUSeconds: nan,
+		Periods: nan, Throttled: nan, ThrottledSeconds: nan, PidsLimit: nan, Pids: nan,
+	}
 	paths := cgroupPaths(procCgroup)
 	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
 		u.Version = 2

@@ -52,8 +52,11 @@ func TestOwnMemoryLimit(t *testing.T) {
 		want  int64
 		ok    bool
 	}{
-		{math.Inf(1), 0, false}, {math.NaN(), 0, false}, {0, 0, false},
-		{100 << 20, 64 << 20, true}, {4 << 30, 512 << 20, true},
+		{math.Inf(1), 0, false},
+		{math.NaN(), 0, false},
+		{0, 0, false},
+		{100 << 20, 64 << 20, true},
+		{4 << 30, 512 << 20, true},
 	} {
 		got, ok := OwnMemoryLimit(tt.limit)
 		if got != tt.want || ok != tt.ok {

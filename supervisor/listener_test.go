@@ -258,9 +258,16 @@ func TestSubscribed(t *testing.T) {
 		want, typ string
 		ok        bool
 	}{
-		{"EVENT", "TICK_5", true}, {"TICK", "TICK_5", true}, {"TICK_5", "TICK_5", true}, {"TICK_60", "TICK_5", false},
-		{"TICK_5", "TICK_60", false}, {"PROCESS_STATE", "PROCESS_STATE_FATAL", true}, {"PROCESS_LOG", "PROCESS_LOG_STDERR", true},
-		{"PROCESS_COMMUNICATION", "PROCESS_LOG_STDERR", false}, {"SUPERVISOR_STATE_CHANGE", evRunning, true}, {"PROCESS_GROUP", evGroupAdded, true},
+		{"EVENT", "TICK_5", true},
+		{"TICK", "TICK_5", true},
+		{"TICK_5", "TICK_5", true},
+		{"TICK_60", "TICK_5", false},
+		{"TICK_5", "TICK_60", false},
+		{"PROCESS_STATE", "PROCESS_STATE_FATAL", true},
+		{"PROCESS_LOG", "PROCESS_LOG_STDERR", true},
+		{"PROCESS_COMMUNICATION", "PROCESS_LOG_STDERR", false},
+		{"SUPERVISOR_STATE_CHANGE", evRunning, true},
+		{"PROCESS_GROUP", evGroupAdded, true},
 	} {
 		if got := subscribed(test.want, test.typ); got != test.ok {
 			t.Errorf("subscribed(%q, %q) = %v, want %v", test.want, test.typ, got, test.ok)

@@ -143,7 +143,7 @@ func (p *process) post(f func()) {
 func (p *process) loop() {
 	defer close(p.gone)
 	for {
-		var exited, deadline = (<-chan struct{})(nil), (<-chan time.Time)(nil)
+		exited, deadline := (<-chan struct{})(nil), (<-chan time.Time)(nil)
 		if p.run != nil && p.run.child != nil && !p.run.exited {
 			exited = p.run.child.Done()
 		}

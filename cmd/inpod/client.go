@@ -59,7 +59,8 @@ type ctlFlags struct {
 
 func clientFlags(args []string) (f ctlFlags, err error) {
 	f.args, err = getopt(args, []option{
-		{'h', "help", false, toggle(&f.help)}, {'?', "", false, toggle(&f.help)},
+		{'h', "help", false, toggle(&f.help)},
+		{'?', "", false, toggle(&f.help)},
 		{'c', "configuration", true, text(&f.conf)},
 		{'i', "interactive", false, toggle(&f.interactive)},
 		{'s', "serverurl", true, func(s string) error {

@@ -71,7 +71,7 @@ func (a *app) supervisord(args []string) int {
 	if conf != nil {
 		path = *conf
 	} else if path = firstThatExists(a.searchPaths()); path == "" {
-		return a.usage(fmt.Errorf("No config file found at default paths (%s); use the -c option to specify a config file "+
+		return a.usage(fmt.Errorf("no config file found at default paths (%s); use the -c option to specify a config file "+
 			"at a different path", strings.Join(a.searchPaths(), ", ")))
 	}
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
@@ -183,7 +183,7 @@ func directory(to **string) func(string) error {
 func inDirectory(to **string) func(string) error {
 	return func(s string) error {
 		if st, err := os.Stat(filepath.Dir(s)); err != nil || !st.IsDir() {
-			return fmt.Errorf("The directory named as part of the path %s does not exist", s)
+			return fmt.Errorf("the directory named as part of the path %s does not exist", s)
 		}
 		*to = &s
 		return nil

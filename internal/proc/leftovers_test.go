@@ -173,7 +173,10 @@ func TestParseStat(t *testing.T) {
 		{"42 (sh)" + rest, Member{42, 7, 8, 9, 12345, 'S', "sh"}, true},
 		{"42 (a) b (c)" + rest, Member{42, 7, 8, 9, 12345, 'S', "a) b (c"}, true},
 		{"42 ()" + rest, Member{42, 7, 8, 9, 12345, 'S', ""}, true},
-		{"x (sh)" + rest, Member{}, false}, {"42 (sh) S 7 8", Member{}, false}, {"", Member{}, false}, {")(", Member{}, false},
+		{"x (sh)" + rest, Member{}, false},
+		{"42 (sh) S 7 8", Member{}, false},
+		{"", Member{}, false},
+		{")(", Member{}, false},
 	}
 	for _, test := range tests {
 		if got, ok := parseStat([]byte(test.line)); got != test.want || ok != test.ok {

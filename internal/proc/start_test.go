@@ -57,8 +57,11 @@ func TestStatusString(t *testing.T) {
 		wait uint32
 		want string
 	}{
-		{0, "exit status 0"}, {3 << 8, "exit status 3"}, {9, "terminated by SIGKILL"},
-		{11 | 0x80, "terminated by SIGSEGV (core dumped)"}, {40, "terminated by signal 40"},
+		{0, "exit status 0"},
+		{3 << 8, "exit status 3"},
+		{9, "terminated by SIGKILL"},
+		{11 | 0x80, "terminated by SIGSEGV (core dumped)"},
+		{40, "terminated by signal 40"},
 	}
 	for _, test := range tests {
 		st := newStatus(syscall.WaitStatus(test.wait), &syscall.Rusage{})

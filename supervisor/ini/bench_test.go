@@ -1,10 +1,9 @@
 package ini
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
-
-	"os"
 )
 
 // BenchmarkLoad reads a thousand programs, and one program of ten thousand processes.

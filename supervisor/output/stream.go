@@ -64,7 +64,6 @@ type Stream struct {
 
 // failure is a target's bad time.
 type failure struct {
-	err  error
 	lost uint64
 }
 

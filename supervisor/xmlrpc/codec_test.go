@@ -14,8 +14,12 @@ import (
 
 func TestMarshalAsPython(t *testing.T) {
 	values := []any{
-		true, false, 0, -5, 2147483647, "", "plain", "a <b> & \"c\" 'd' ü 漢\n\t", []any{}, []any{1, "two", []any{true}},
-		map[string]any{}, map[string]any{"a": 1, "b": map[string]any{"c": []any{}}}, 1.5,
+		true, false, 0, -5, 2147483647, "", "plain", "a <b> & \"c\" 'd' ü 漢\n\t",
+		[]any{},
+		[]any{1, "two", []any{true}},
+		map[string]any{},
+		map[string]any{"a": 1, "b": map[string]any{"c": []any{}}},
+		1.5,
 	}
 	var want struct{ Out []string }
 	askPeer(t, map[string]any{"do": "dump", "values": values}, &want)

@@ -124,11 +124,15 @@ func TestCalls(t *testing.T) {
 			map[string]any{"methodName": "supervisor.getPID"},
 			map[string]any{"methodName": "supervisor.stopProcess", "params": []any{"x"}},
 			map[string]any{"methodName": "system.multicall", "params": []any{[]any{}}},
-			map[string]any{}, "x",
-		}}, []any{4711, 4711, map[string]any{"faultCode": 10, "faultString": "BAD_NAME: x"},
+			map[string]any{},
+			"x",
+		}}, []any{
+			4711, 4711,
+			map[string]any{"faultCode": 10, "faultString": "BAD_NAME: x"},
 			map[string]any{"faultCode": 2, "faultString": "INCORRECT_PARAMETERS: Recursive system.multicall forbidden"},
 			map[string]any{"faultCode": 2, "faultString": "INCORRECT_PARAMETERS: No methodName"},
-			map[string]any{"faultCode": 2, "faultString": "INCORRECT_PARAMETERS"}}},
+			map[string]any{"faultCode": 2, "faultString": "INCORRECT_PARAMETERS"},
+		}},
 	} {
 		got, err := c.Call(t.Context(), tc.method, tc.args...)
 		if err != nil {
@@ -200,8 +204,13 @@ func TestAuth(t *testing.T) {
 			user, password string
 			code           int
 		}{
-			{"user", "thepassword", 0}, {"user", "wrong", 401}, {"other", "thepassword", 401}, {"", "", 401}, {"user", "", 401},
-			{"user", hex.EncodeToString(sum[:]), 401}, {"user", "{SHA}" + hex.EncodeToString(sum[:]), 401},
+			{"user", "thepassword", 0},
+			{"user", "wrong", 401},
+			{"other", "thepassword", 401},
+			{"", "", 401},
+			{"user", "", 401},
+			{"user", hex.EncodeToString(sum[:]), 401},
+			{"user", "{SHA}" + hex.EncodeToString(sum[:]), 401},
 		} {
 			_, err := newClient(t, url, tc.user, tc.password).Call(t.Context(), "supervisor.getPID")
 			var status *StatusError

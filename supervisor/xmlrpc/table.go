@@ -42,130 +42,189 @@ func (m *method) text() string {
 }
 
 func addDaemon(m map[string]*method) {
-	m["supervisor.getAPIVersion"] = &method{help: "The version of this interface.", returns: "string",
-		call: func(context.Context, *handler, args) (any, error) { return apiVersion, nil }}
-	m["supervisor.getSupervisorVersion"] = &method{help: "The Supervisor release whose behaviour this is.", returns: "string",
-		call: func(context.Context, *handler, args) (any, error) { return version, nil }}
-	m["supervisor.getIdentification"] = &method{help: "The identifier of [supervisord].", returns: "string",
-		call: func(_ context.Context, h *handler, _ args) (any, error) { return h.o.Identification, nil }}
+	m["supervisor.getAPIVersion"] = &method{
+		help: "The version of this interface.", returns: "string",
+		call: func(context.Context, *handler, args) (any, error) { return apiVersion, nil },
+	}
+	m["supervisor.getSupervisorVersion"] = &method{
+		help: "The Supervisor release whose behaviour this is.", returns: "string",
+		call: func(context.Context, *handler, args) (any, error) { return version, nil },
+	}
+	m["supervisor.getIdentification"] = &method{
+		help: "The identifier of [supervisord].", returns: "string",
+		call: func(_ context.Context, h *handler, _ args) (any, error) { return h.o.Identification, nil },
+	}
 	m["supervisor.getState"] = &method{help: "The agent's state: statecode and statename.", returns: "struct", call: getState}
-	m["supervisor.getPID"] = &method{help: "The agent's process id.", returns: "int",
-		call: func(_ context.Context, h *handler, _ args) (any, error) { return h.o.PID(), nil }}
-	m["supervisor.readLog"] = &method{help: "A part of the agent's own log.", returns: "string",
-		params: []param{paramOffset, paramLength}, call: readMainLog}
+	m["supervisor.getPID"] = &method{
+		help: "The agent's process id.", returns: "int",
+		call: func(_ context.Context, h *handler, _ args) (any, error) { return h.o.PID(), nil },
+	}
+	m["supervisor.readLog"] = &method{
+		help: "A part of the agent's own log.", returns: "string",
+		params: []param{paramOffset, paramLength}, call: readMainLog,
+	}
 	m["supervisor.clearLog"] = &method{help: "Empties the agent's own log.", returns: "boolean", call: clearMainLog}
-	m["supervisor.shutdown"] = &method{help: "Stops everything and ends the agent.", returns: "boolean",
-		call: func(_ context.Context, h *handler, _ args) (any, error) { h.o.Shutdown(); return true, nil }}
-	m["supervisor.restart"] = &method{help: "Stops everything and starts anew.", returns: "boolean",
-		call: func(_ context.Context, h *handler, _ args) (any, error) { h.o.Restart(); return true, nil }}
-	m["supervisor.reloadConfig"] = &method{help: "Reads the configuration again; says which groups are new, changed and gone.",
-		returns: "array", call: reloadConfig}
-	m["supervisor.addProcessGroup"] = &method{help: "Activates a group of the configuration.", returns: "boolean", params: []param{paramName},
+	m["supervisor.shutdown"] = &method{
+		help: "Stops everything and ends the agent.", returns: "boolean",
+		call: func(_ context.Context, h *handler, _ args) (any, error) { h.o.Shutdown(); return true, nil },
+	}
+	m["supervisor.restart"] = &method{
+		help: "Stops everything and starts anew.", returns: "boolean",
+		call: func(_ context.Context, h *handler, _ args) (any, error) { h.o.Restart(); return true, nil },
+	}
+	m["supervisor.reloadConfig"] = &method{
+		help:    "Reads the configuration again; says which groups are new, changed and gone.",
+		returns: "array", call: reloadConfig,
+	}
+	m["supervisor.addProcessGroup"] = &method{
+		help: "Activates a group of the configuration.", returns: "boolean", params: []param{paramName},
 		call: onText(func(_ context.Context, h *handler, name string) (any, error) {
 			return done(h.o.Supervisor.AddGroup(name))
-		})}
-	m["supervisor.removeProcessGroup"] = &method{help: "Deactivates a group that is stopped.", returns: "boolean", params: []param{paramName},
+		}),
+	}
+	m["supervisor.removeProcessGroup"] = &method{
+		help: "Deactivates a group that is stopped.", returns: "boolean", params: []param{paramName},
 		call: onText(func(_ context.Context, h *handler, name string) (any, error) {
 			return done(h.o.Supervisor.RemoveGroup(name))
-		})}
-	m["supervisor.sendRemoteCommEvent"] = &method{help: "Sends a REMOTE_COMMUNICATION event to the listeners.", returns: "boolean", always: true,
-		params: []param{{typ: "string", name: "type"}, {typ: "string", name: "data"}}, call: sendComm}
+		}),
+	}
+	m["supervisor.sendRemoteCommEvent"] = &method{
+		help: "Sends a REMOTE_COMMUNICATION event to the listeners.", returns: "boolean", always: true,
+		params: []param{{typ: "string", name: "type"}, {typ: "string", name: "data"}}, call: sendComm,
+	}
 }
 
 func addProcesses(m map[string]*method) {
-	m["supervisor.startProcess"] = &method{help: "Starts a process, or a group as group:*.", returns: "boolean",
+	m["supervisor.startProcess"] = &method{
+		help: "Starts a process, or a group as group:*.", returns: "boolean",
 		params: []param{paramName, paramWait}, call: onNameWait(func(ctx context.Context, h *handler, name string, wait bool) (any, error) {
 			return one(name, func() error { return h.o.Supervisor.StartProcess(ctx, name, wait) },
 				func(g string) ([]supervisor.ProcessStatus, error) { return h.o.Supervisor.StartGroup(ctx, g, wait) })
-		})}
-	m["supervisor.startProcessGroup"] = &method{help: "Starts every process of a group.", returns: "array",
+		}),
+	}
+	m["supervisor.startProcessGroup"] = &method{
+		help: "Starts every process of a group.", returns: "array",
 		params: []param{paramName, paramWait}, call: onNameWait(func(ctx context.Context, h *handler, name string, wait bool) (any, error) {
 			return statuses(h.o.Supervisor.StartGroup(ctx, name, wait))
-		})}
-	m["supervisor.startAllProcesses"] = &method{help: "Starts every process.", returns: "array", params: []param{paramWait},
+		}),
+	}
+	m["supervisor.startAllProcesses"] = &method{
+		help: "Starts every process.", returns: "array", params: []param{paramWait},
 		call: func(ctx context.Context, h *handler, a args) (any, error) {
 			return statuses(h.o.Supervisor.StartAll(ctx, a.truth(0)))
-		}}
-	m["supervisor.stopProcess"] = &method{help: "Stops a process, or a group as group:*.", returns: "boolean",
+		},
+	}
+	m["supervisor.stopProcess"] = &method{
+		help: "Stops a process, or a group as group:*.", returns: "boolean",
 		params: []param{paramName, paramWait}, call: onNameWait(func(ctx context.Context, h *handler, name string, wait bool) (any, error) {
 			return one(name, func() error { return h.o.Supervisor.StopProcess(ctx, name, wait) },
 				func(g string) ([]supervisor.ProcessStatus, error) { return h.o.Supervisor.StopGroup(ctx, g, wait) })
-		})}
-	m["supervisor.stopProcessGroup"] = &method{help: "Stops every process of a group.", returns: "array",
+		}),
+	}
+	m["supervisor.stopProcessGroup"] = &method{
+		help: "Stops every process of a group.", returns: "array",
 		params: []param{paramName, paramWait}, call: onNameWait(func(ctx context.Context, h *handler, name string, wait bool) (any, error) {
 			return statuses(h.o.Supervisor.StopGroup(ctx, name, wait))
-		})}
-	m["supervisor.stopAllProcesses"] = &method{help: "Stops every process.", returns: "array", params: []param{paramWait},
+		}),
+	}
+	m["supervisor.stopAllProcesses"] = &method{
+		help: "Stops every process.", returns: "array", params: []param{paramWait},
 		call: func(ctx context.Context, h *handler, a args) (any, error) {
 			return statuses(h.o.Supervisor.StopAll(ctx, a.truth(0)))
-		}}
-	m["supervisor.signalProcess"] = &method{help: "Sends a signal (HUP, SIGHUP or 1) to a process, or to a group as group:*.", returns: "boolean",
+		},
+	}
+	m["supervisor.signalProcess"] = &method{
+		help: "Sends a signal (HUP, SIGHUP or 1) to a process, or to a group as group:*.", returns: "boolean",
 		params: []param{paramName, paramSignal}, call: onNameSignal(func(h *handler, name, sig string) (any, error) {
 			return one(name, func() error { return h.o.Supervisor.SignalProcess(name, sig) },
 				func(g string) ([]supervisor.ProcessStatus, error) { return h.o.Supervisor.SignalGroup(g, sig) })
-		})}
-	m["supervisor.signalProcessGroup"] = &method{help: "Sends a signal to every process of a group.", returns: "array",
+		}),
+	}
+	m["supervisor.signalProcessGroup"] = &method{
+		help: "Sends a signal to every process of a group.", returns: "array",
 		params: []param{paramName, paramSignal}, call: onNameSignal(func(h *handler, name, sig string) (any, error) {
 			return statuses(h.o.Supervisor.SignalGroup(name, sig))
-		})}
-	m["supervisor.signalAllProcesses"] = &method{help: "Sends a signal to every process.", returns: "array", params: []param{paramSignal},
+		}),
+	}
+	m["supervisor.signalAllProcesses"] = &method{
+		help: "Sends a signal to every process.", returns: "array", params: []param{paramSignal},
 		call: func(_ context.Context, h *handler, a args) (any, error) {
 			sig, err := a.signal(0)
 			if err != nil {
 				return nil, err
 			}
 			return statuses(h.o.Supervisor.SignalAll(sig))
-		}}
-	m["supervisor.getProcessInfo"] = &method{help: "What is known of a process.", returns: "struct", params: []param{paramName},
+		},
+	}
+	m["supervisor.getProcessInfo"] = &method{
+		help: "What is known of a process.", returns: "struct", params: []param{paramName},
 		call: onText(func(_ context.Context, h *handler, name string) (any, error) {
 			info, err := h.o.Supervisor.ProcessInfo(name)
 			if err != nil {
 				return nil, err
 			}
 			return processStruct(info), nil
-		})}
-	m["supervisor.getAllProcessInfo"] = &method{help: "What is known of every process.", returns: "array",
+		}),
+	}
+	m["supervisor.getAllProcessInfo"] = &method{
+		help: "What is known of every process.", returns: "array",
 		call: func(_ context.Context, h *handler, _ args) (any, error) {
 			return mapTo(h.o.Supervisor.AllProcessInfo(), processStruct), nil
-		}}
-	m["supervisor.getAllConfigInfo"] = &method{help: "The configuration of every process, as it was read last.", returns: "array",
+		},
+	}
+	m["supervisor.getAllConfigInfo"] = &method{
+		help: "The configuration of every process, as it was read last.", returns: "array",
 		call: func(_ context.Context, h *handler, _ args) (any, error) {
 			return mapTo(h.o.Supervisor.AllConfigInfo(), configStruct), nil
-		}}
-	m["supervisor.sendProcessStdin"] = &method{help: "Writes to the stdin of a process.", returns: "boolean",
-		params: []param{paramName, {typ: "string", name: "chars"}}, call: sendStdin}
+		},
+	}
+	m["supervisor.sendProcessStdin"] = &method{
+		help: "Writes to the stdin of a process.", returns: "boolean",
+		params: []param{paramName, {typ: "string", name: "chars"}}, call: sendStdin,
+	}
 }
 
 func addLogs(m map[string]*method) {
 	byRange := []param{paramName, paramOffset, paramLength}
 	for _, s := range []struct{ word, stream string }{{"Stdout", "stdout"}, {"Stderr", "stderr"}} {
-		m["supervisor.readProcess"+s.word+"Log"] = &method{help: "A part of the log of a process's " + s.stream + ".",
-			returns: "string", params: byRange, call: readLog(s.stream)}
+		m["supervisor.readProcess"+s.word+"Log"] = &method{
+			help:    "A part of the log of a process's " + s.stream + ".",
+			returns: "string", params: byRange, call: readLog(s.stream),
+		}
 		m["supervisor.tailProcess"+s.word+"Log"] = &method{help: "The end of the log of a process's " + s.stream +
 			", the offset to go on from, and whether some was left out.", returns: "array", params: byRange, call: tailLog(s.stream)}
 	}
-	m["supervisor.clearProcessLogs"] = &method{help: "Empties the logs of a process.", returns: "boolean", params: []param{paramName},
+	m["supervisor.clearProcessLogs"] = &method{
+		help: "Empties the logs of a process.", returns: "boolean", params: []param{paramName},
 		call: onText(func(_ context.Context, h *handler, name string) (any, error) {
 			return done(h.o.Supervisor.ClearLogs(name))
-		})}
-	m["supervisor.clearAllProcessLogs"] = &method{help: "Empties the logs of every process.", returns: "array",
+		}),
+	}
+	m["supervisor.clearAllProcessLogs"] = &method{
+		help: "Empties the logs of every process.", returns: "array",
 		call: func(_ context.Context, h *handler, _ args) (any, error) {
 			return statuses(h.o.Supervisor.ClearAllLogs())
-		}}
+		},
+	}
 }
 
 func addSystem(m map[string]*method) {
 	unsupported := &supervisor.Fault{Code: supervisor.SignatureUnsupported}
-	m["system.listMethods"] = &method{help: "The names of all methods.", returns: "array", always: true,
-		call: func(_ context.Context, h *handler, _ args) (any, error) { return names(h.methods), nil }}
-	m["system.methodHelp"] = &method{help: "What a method does.", returns: "string", params: []param{paramName}, always: true,
+	m["system.listMethods"] = &method{
+		help: "The names of all methods.", returns: "array", always: true,
+		call: func(_ context.Context, h *handler, _ args) (any, error) { return names(h.methods), nil },
+	}
+	m["system.methodHelp"] = &method{
+		help: "What a method does.", returns: "string", params: []param{paramName}, always: true,
 		call: func(_ context.Context, h *handler, a args) (any, error) {
 			if name, ok := a[0].(string); ok && h.methods[name] != nil {
 				return h.methods[name].text(), nil
 			}
 			return nil, unsupported
-		}}
-	m["system.methodSignature"] = &method{help: "The type that a method returns, and those of its parameters.", returns: "array",
+		},
+	}
+	m["system.methodSignature"] = &method{
+		help: "The type that a method returns, and those of its parameters.", returns: "array",
 		params: []param{paramName}, always: true, call: func(_ context.Context, h *handler, a args) (any, error) {
 			name, _ := a[0].(string)
 			found := h.methods[name]
@@ -177,9 +236,12 @@ func addSystem(m map[string]*method) {
 				sig = append(sig, p.typ)
 			}
 			return sig, nil
-		}}
-	m["system.multicall"] = &method{help: "Runs calls, structs of methodName and params, one after the other.", returns: "array",
-		params: []param{{typ: "array", name: "calls"}}, always: true, call: multicall}
+		},
+	}
+	m["system.multicall"] = &method{
+		help: "Runs calls, structs of methodName and params, one after the other.", returns: "array",
+		params: []param{{typ: "array", name: "calls"}}, always: true, call: multicall,
+	}
 }
 
 // multicall answers each call with its value, or with a struct of faultCode and faultString.
