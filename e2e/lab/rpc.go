@@ -62,12 +62,7 @@ func (c *Client) Call(ctx context.Context, method string, args ...any) (any, err
 
 // CallRaw posts a body as it is.
 func (c *Client) CallRaw(ctx context.Context, body []byte) (any, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/RPC2", bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("cannot make the request: %w", err)
-	}
-	req.Header.Set("Content-Type", "text/xml")
-	status, data, err := c.do(req)
+	status, data, err := c.Post(ctx, "/RPC2", body)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +70,16 @@ func (c *Client) CallRaw(ctx context.Context, body []byte) (any, error) {
 		return nil, fmt.Errorf("HTTP status %d", status)
 	}
 	return decodeResponse(data)
+}
+
+// Post posts a body as it is and returns the answer as it came: status and body.
+func (c *Client) Post(ctx context.Context, path string, body []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("cannot make the request for %q: %w", path, err)
+	}
+	req.Header.Set("Content-Type", "text/xml")
+	return c.do(req)
 }
 
 func (c *Client) do(req *http.Request) (int, []byte, error) {
