@@ -79,6 +79,9 @@ func loadScenario(path string) (*scenario, error) {
 			sc.steps = append(sc.steps, step{line: i + 1, verb: verb, rest: rest})
 		}
 	}
+	if !strings.Contains(sc.text, "[") {
+		sc.watch = false // the listener's section would make another case of a file without sections
+	}
 	if len(sc.steps) == 0 && sc.rpc {
 		sc.steps = []step{{verb: "settle"}}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,14 +54,15 @@ func (s *side) follow(args ...string) (*follower, error) {
 	return f, f.cmd.Start()
 }
 
-// interrupt presses Ctrl-C until the command ends.
+// interrupt presses Ctrl-C until the command ends. One is enough, but Python may drop it in the middle of a callback.
 func (f *follower) interrupt() string {
 	done := make(chan error, 1)
 	go func() { done <- f.cmd.Wait() }()
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(3 * time.Second)
 	defer tick.Stop()
-	limit := time.After(10 * time.Second)
+	limit := time.After(30 * time.Second)
 	_ = f.cmd.Process.Signal(os.Interrupt)
+	again := false
 	for {
 		select {
 		case err := <-done:
@@ -68,8 +70,13 @@ func (f *follower) interrupt() string {
 			if err != nil && !errors.As(err, &exit) {
 				return err.Error()
 			}
+			ws, _ := f.cmd.ProcessState.Sys().(syscall.WaitStatus)
+			if again && ws.Signaled() && ws.Signal() == syscall.SIGINT {
+				return "exit 0" // the second one came while Python was on its way out
+			}
 			return fmt.Sprintf("exit %d", f.cmd.ProcessState.ExitCode())
 		case <-tick.C:
+			again = true
 			_ = f.cmd.Process.Signal(os.Interrupt)
 		case <-limit:
 			_ = f.cmd.Process.Kill()
@@ -92,6 +99,55 @@ func (s *side) stepTailF(st step) {
 	s.call("supervisor.sendProcessStdin", name, word+"\n")
 	seen = lab.Until(10*time.Second, func() bool { return strings.Contains(f.out.String(), "<"+word+">") }) && seen
 	s.note("%s → old and new lines seen: %v, %s\n%s", st, seen, f.interrupt(), s.norm.text(f.out.String()))
+}
+
+// maintail BYTES [ARGS]: supervisorctl maintail prints the last BYTES of the main log. Each side writes its log in
+// words of its own; that what is printed is what the file holds must be true of both.
+func (s *side) stepMainTail(st step) {
+	f := strings.Fields(st.rest)
+	n, err := strconv.Atoi(f[0])
+	if err != nil {
+		s.t.Fatalf("%s.ini:%d: %v", s.sc.name, st.line, err)
+	}
+	var out, want string
+	var code int
+	same := lab.Until(20*time.Second, func() bool { // the log may grow meanwhile
+		before := s.mainLog()
+		out, code = s.ctl(append([]string{"maintail"}, f[1:]...)...)
+		want = before[max(0, len(before)-n):]
+		return strings.Trim(out, "\n") == strings.Trim(want, "\n") && want != ""
+	})
+	s.note("%s → %d, the end of the file: %v", st, code, same)
+	if !same {
+		s.t.Logf("%s: maintail printed %q, the file ends in %q", s.kind, out, want)
+	}
+}
+
+// maintailf NAME: maintail -f prints the end of the main log and, while it runs, what is logged when NAME is restarted
+func (s *side) stepMainTailF(st step) {
+	f, err := s.follow("maintail", "-f")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.in.Close()
+	last := func(text string) string { return text[strings.LastIndexByte(strings.TrimRight(text, "\n"), '\n')+1:] }
+	before := s.mainLog()
+	old := lab.Until(20*time.Second, func() bool { return strings.Contains(f.out.String(), last(before)) })
+	s.call("supervisor.stopProcess", st.rest)
+	s.call("supervisor.startProcess", st.rest)
+	fresh := lab.Until(20*time.Second, func() bool {
+		added := strings.TrimPrefix(s.mainLog(), before)
+		return strings.Contains(added, st.rest) && strings.Contains(f.out.String(), added)
+	})
+	s.note("%s → the end of the file: %v, what is added: %v, %s", st, old, fresh, f.interrupt())
+}
+
+func (s *side) mainLog() string {
+	data, err := os.ReadFile(s.path("supervisord.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
 }
 
 // fg NAME: a line typed goes to the program, its answer comes back

@@ -4,10 +4,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/inpod/inpod/e2e/lab"
@@ -67,15 +69,25 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// freePort finds a TCP port that nobody listens on now.
+// nextPort is the port to try next; it begins anywhere, as another run of the tests may be going on.
+var nextPort atomic.Int64
+
+// freePort finds a TCP port that nobody listens on and that no other test was given. It is below the range from which
+// the kernel takes ports for outgoing connections: one of those could have it before the supervisor under test binds it.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 10240, 20000
+	nextPort.CompareAndSwap(0, 1+rand.Int64N(count))
+	for range count {
+		port := first + int(nextPort.Add(1)%count)
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // baseEnv is the whole environment of a supervisor under test.

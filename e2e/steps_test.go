@@ -30,6 +30,7 @@ func (s *side) do(st step) {
 		"exit": s.stepExit, "http": s.stepHTTP, "events": s.stepEvents, "gone": s.stepGone, "raw": s.stepRaw,
 		"unixauth": func(step) {}, "order": s.stepOrder,
 		"tailf": s.stepTailF, "fg": s.stepFg, "ctl-gone": s.stepCtlGone,
+		"maintail": s.stepMainTail, "maintailf": s.stepMainTailF,
 	}
 	f, ok := verbs[st.verb]
 	if !ok {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -57,17 +58,21 @@ func script(ctx context.Context, env []string, name string, args ...string) *exe
 	return cmd
 }
 
-// freePorts finds TCP ports that nobody listens on now.
+// freePorts finds TCP ports that nobody listens on. They are below the range from which the kernel takes ports for
+// outgoing connections: one of those could have such a port before the program under test binds it.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ports := make([]int, 0, n)
+	for tries := 0; len(ports) < n; tries++ {
+		if tries == 1000 {
+			t.Fatal("no port is free")
+		}
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10240+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer ln.Close() // not before all are found
-		ports[i] = ln.Addr().(*net.TCPAddr).Port
+		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
 	}
 	return ports
 }

@@ -30,6 +30,9 @@ func roles() map[string]func(args []string) int {
 		"execs":     execs,     // execs N: a supervised program that exits with the code it was told
 		"exit":      exit,      // exit CODE
 		"kill":      killSelf,  // kill SIGNAL: dies of it
+		"tty":       tty,       // tty: on a terminal, says what comes of keys and window sizes
+		"pod":       pod,       // pod FILE CMD…: PID 1 of a pod with a shared PID namespace
+		"neighbour": neighbour, // neighbour FILE: a process of another container
 	}
 }
 

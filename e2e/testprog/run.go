@@ -80,6 +80,7 @@ var signals = map[string]syscall.Signal{
 	"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
 	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "TERM": syscall.SIGTERM, "SEGV": syscall.SIGSEGV,
 	"ABRT": syscall.SIGABRT, "PIPE": syscall.SIGPIPE, "WINCH": syscall.SIGWINCH,
+	"TSTP": syscall.SIGTSTP, "CONT": syscall.SIGCONT,
 }
 
 func nameOf(s os.Signal) string {
