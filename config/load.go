@@ -80,7 +80,10 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 // dropUnread leaves out the problems of keys (and of what is below them) whose value could not be read at all.
 func dropUnread(ps Problems, unread []string) Problems {
 	return slices.DeleteFunc(ps, func(p Problem) bool {
-		return slices.ContainsFunc(unread, func(key string) bool { return p.Key == key || strings.HasPrefix(p.Key, key) })
+		return slices.ContainsFunc(unread, func(key string) bool {
+			below, ok := strings.CutPrefix(p.Key, key)
+			return ok && (below == "" || below[0] == '.' || below[0] == '[')
+		})
 	})
 }
 

@@ -147,6 +147,15 @@ func TestProblems(t *testing.T) {
 			"inpod.yaml:1: logs: is not a setting; did you mean log?",
 		},
 		{
+			"a key that is none hides nothing", "dr: 1\nadmin: {lis: x, listen: nope}\ndrain: {delay: soon, dead: 1s, deadline: -1s}", nil,
+			`inpod.yaml:1: dr: is not a setting; want one of log, admin, supervisor, proxy, drain
+inpod.yaml:2: admin.lis: is not a setting; want one of listen, token_file, socket
+inpod.yaml:2: admin.listen: "nope" is not host:port, such as :8080
+inpod.yaml:3: drain.delay: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
+inpod.yaml:3: drain.dead: is not a setting; did you mean drain.delay?
+inpod.yaml:3: drain.deadline: -1s is negative; want 0s or more`,
+		},
+		{
 			"unknown key", "drain:\n  dely: 60s\n  quite: 1s", nil,
 			"inpod.yaml:2: drain.dely: is not a setting; did you mean drain.delay?\ninpod.yaml:3: drain.quite: is not a setting; did you mean drain.quiet?",
 		},
