@@ -112,16 +112,12 @@ func (a *agent) handleProgram(w http.ResponseWriter, r *http.Request) {
 // program, group:program or group:*. ?wait=false returns before the program has started or stopped.
 func (a *agent) handleProgramAction(w http.ResponseWriter, r *http.Request) {
 	name, action := r.PathValue("name"), r.PathValue("action")
-	wait := true
-	if s := r.URL.Query().Get("wait"); s != "" {
-		var err error
-		if wait, err = strconv.ParseBool(s); err != nil {
-			writeError(w, http.StatusBadRequest, fmt.Sprintf("wait=%s: want true or false", s))
-			return
-		}
+	wait, err := queryBool(r, "wait", true)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err.Error())
+		return
 	}
 	sup := a.current.Load().sup
-	var err error
 	switch action {
 	case "start":
 		err = sup.StartProcess(r.Context(), name, wait)
@@ -175,15 +171,57 @@ func faultStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// handleDrain begins the drain, as SIGTERM does, and does not wait for it.
-func (a *agent) handleDrain(w http.ResponseWriter, _ *http.Request) {
-	ack := make(chan struct{})
-	a.send(command{kind: cmdDrain, ack: ack})
-	select {
-	case <-ack:
-	case <-a.ended: // it is past the drain
+// handleDrain begins the drain, as SIGTERM does. With ?wait=true it answers when no request is in flight any more (or
+// drain.deadline is over), and the programs are not stopped before the client has read that: a preStop hook in the
+// same container must be able to end before the container does.
+func (a *agent) handleDrain(w http.ResponseWriter, r *http.Request) {
+	wait, err := queryBool(r, "wait", false)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err.Error())
+		return
 	}
-	writeJSON(w, http.StatusAccepted, a.phaseInfo())
+	c := command{kind: cmdDrain, ack: make(chan struct{})}
+	if wait {
+		c.hook = make(chan struct{})
+		defer close(c.hook)
+	}
+	select {
+	case a.commands <- c:
+		<-c.ack
+	case <-a.drained: // it is past the drain
+	case <-r.Context().Done():
+		return
+	}
+	if !wait {
+		writeJSON(w, http.StatusAccepted, a.phaseInfo())
+		return
+	}
+	select {
+	case <-a.drained:
+	case <-r.Context().Done():
+		return
+	}
+	writeJSON(w, http.StatusOK, a.phaseInfo())
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return
+	}
+	select {
+	case <-r.Context().Done(): // it has hung up, so it has read the answer
+	case <-time.After(hookGrace):
+	}
+}
+
+// queryBool reads a query parameter that is true or false.
+func queryBool(r *http.Request, name string, otherwise bool) (bool, error) {
+	s := r.URL.Query().Get(name)
+	if s == "" {
+		return otherwise, nil
+	}
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, fmt.Errorf("%s=%s: want true or false", name, s)
+	}
+	return v, nil
 }
 
 // handleReload reads the configuration again, as SIGHUP does, and tells what came of it.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -269,5 +270,70 @@ func TestReopenLogs(t *testing.T) {
 	}
 	if !strings.Contains(read(t, dir+"/main.log"), "draining") {
 		t.Errorf("the new main log has:\n%s\nwant what came after the signal", read(t, dir+"/main.log"))
+	}
+}
+
+// A hook that waits hears of the end of the drain when requests have ended and before any program is signalled.
+func TestDrainHook(t *testing.T) {
+	dir, addr := t.TempDir(), free(t)
+	came, goOn := make(chan struct{}), make(chan struct{})
+	up := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(came)
+		<-goOn
+		fmt.Fprint(w, "served")
+	})}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go up.Serve(ln)
+	defer up.Close()
+	write(t, dir+"/inpod.yaml", fmt.Sprintf("proxy: {routes: [{listen: %q, upstream: %q}]}\n", addr, ln.Addr()))
+	write(t, dir+"/p.sh", "trap 'echo >> "+dir+"/stopped; exit 0' TERM\necho p is up\nwhile :; do sleep 0.02; done\n")
+	write(t, dir+"/s.conf", "[supervisord]\n[program:p]\ncommand=sh "+dir+"/p.sh\nstdout_logfile=/dev/stdout\nstdout_logfile_maxbytes=0\n")
+	a := launch(t, dir, nil).started()
+	a.stdout.wait(t, "p is up")
+	served := make(chan string, 1)
+	go func() {
+		resp, err := http.Get("http://" + addr)
+		if err != nil {
+			served <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		served <- string(b)
+	}()
+	<-came
+	if resp, body := a.do(true, "POST", "/api/v1/drain?wait=perhaps"); resp.StatusCode != 400 {
+		t.Errorf("wait=perhaps: got %d %s, want 400", resp.StatusCode, body)
+	}
+	hook := make(chan string, 1)
+	go func() {
+		resp, body := a.do(true, "POST", "/api/v1/drain?wait=true")
+		if _, err := os.Stat(dir + "/stopped"); err == nil {
+			body += " but the program has been stopped"
+		}
+		hook <- fmt.Sprint(resp.StatusCode, " ", body)
+	}()
+	a.stdout.wait(t, `"to":"draining"`)
+	a.signal(syscall.SIGTERM)
+	select {
+	case got := <-hook:
+		t.Errorf("the hook ended while a request was in flight: %s", got)
+	default:
+	}
+	close(goOn)
+	if got := <-served; got != "served" {
+		t.Errorf("the request in flight: got %q, want served", got)
+	}
+	if got := <-hook; !strings.HasPrefix(got, "200 ") || !strings.Contains(got, `"phase":"draining"`) || strings.Contains(got, "stopped") {
+		t.Errorf("the hook: got %s, want 200, the phase draining, and the program running", got)
+	}
+	if got := a.code(); got != 0 {
+		t.Errorf("exit code %d, want 0", got)
+	}
+	if _, err := os.Stat(dir + "/stopped"); err != nil {
+		t.Error("the program was not asked to stop")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/inpod/inpod/config"
@@ -58,6 +59,24 @@ func (s source) load() (*loaded, error) {
 	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
 	l.print = fingerprint(l.files, l.globs)
 	return l, nil
+}
+
+// loadAgain is load for what replaces old. Its fingerprint is of the time before the files were read: a change in
+// between is then seen as one.
+func (s source) loadAgain(old *loaded) (*loaded, error) {
+	const rounds = 3 // the lists of files change once, if at all
+	for known, round := old, 1; ; round++ {
+		print := fingerprint(known.files, known.globs)
+		l, err := s.load()
+		if err != nil {
+			return nil, err
+		}
+		if round == rounds || slices.Equal(l.files, known.files) && slices.Equal(l.globs, known.globs) {
+			l.print = print
+			return l, nil
+		}
+		known = l
+	}
 }
 
 func (s source) settings() (*config.Config, error) {

@@ -13,6 +13,7 @@ type command struct {
 	code int           // of the program that ended
 	name string        // of the program that ended
 	ack  chan struct{} // closed when the command has been taken; may be nil
+	hook chan struct{} // of a drain: closed when who asked for it has heard that it is over; nil where nobody waits
 }
 
 type commandKind int
@@ -33,6 +34,9 @@ func (a *agent) send(c command) {
 	}
 }
 
+// hookGrace is how long the programs' stop waits for hooks that asked for the drain to hear of its end.
+const hookGrace = time.Second
+
 // readyPoll is how often starting looks whether it is over.
 const readyPoll = 50 * time.Millisecond
 
@@ -46,6 +50,7 @@ type run struct {
 	over    bool
 	reason  string // why it is over
 	restart bool
+	hooks   []chan struct{}
 }
 
 // loop owns the phase. It returns the exit code when the programs of the last generation are stopped.
@@ -100,6 +105,9 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 			r.signal(sig)
 		case c := <-r.a.commands:
 			r.command(c)
+			if c.hook != nil {
+				r.hooks = append(r.hooks, c.hook)
+			}
 			if c.ack != nil {
 				close(c.ack)
 			}
@@ -115,6 +123,12 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 	if r.drain != nil {
 		r.drain.cancel()
 		<-r.drain.done
+	}
+	if !r.restart {
+		close(r.a.drained)
+		for _, hook := range r.hooks {
+			<-hook // bounded by hookGrace
+		}
 	}
 }
 

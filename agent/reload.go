@@ -104,7 +104,7 @@ func (r *reloader) now(reason string) error {
 	defer r.doing.Unlock()
 	r.log.Info("reading the configuration again", "reason", reason)
 	old := r.inForce()
-	next, err := r.a.src.load()
+	next, err := r.a.src.loadAgain(old)
 	if err == nil {
 		err = r.apply(old, next)
 	}
@@ -123,7 +123,7 @@ func (r *reloader) restart() *loaded {
 	r.doing.Lock()
 	defer r.doing.Unlock()
 	old := r.inForce()
-	next, err := r.a.src.load()
+	next, err := r.a.src.loadAgain(old)
 	if err == nil {
 		err = r.apply(old, next)
 	}

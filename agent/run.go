@@ -47,6 +47,7 @@ type agent struct {
 	current    atomic.Pointer[generation]
 	restarting atomic.Bool // all programs are being stopped, to be started again
 	commands   chan command
+	drained    chan struct{} // closed when nothing is in flight any more, or nobody waits for that; programs still run
 	ended      chan struct{} // closed when the main loop has left; commands are not taken any more
 	cleanup    []func()      // in the order in which things were set up; run backwards
 }
@@ -54,7 +55,7 @@ type agent struct {
 // Run is `inpod run`: it starts everything, serves until a signal, a control call, or the main or an essential
 // program ends it, and returns the exit code. Call it once in a process; ctx's end is a drain as SIGTERM's.
 func Run(ctx context.Context, opts Options) int {
-	a := &agent{opts: opts.withDefaults(), began: time.Now(), commands: make(chan command), ended: make(chan struct{})}
+	a := &agent{opts: opts.withDefaults(), began: time.Now(), commands: make(chan command), drained: make(chan struct{}), ended: make(chan struct{})}
 	a.stderr = a.opts.Stderr
 	a.src = source{
 		configFile: a.opts.ConfigFile, supervisordConf: a.opts.SupervisordConf,

@@ -91,7 +91,7 @@ func newServers(log *slog.Logger) *servers {
 
 // listenAdmin binds the control socket and admin.listen.
 func (s *servers) listenAdmin(cfg *config.Config) error {
-	ln, path, err := listenControl(cfg)
+	ln, path, err := listenControl(cfg, s.log)
 	if err != nil {
 		return err
 	}

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,7 +25,7 @@ type unixSocket struct {
 
 // listenUnix makes a socket so that it never exists with other rights than it shall have: it is bound under another
 // name and moved. A socket that nobody answers on is replaced.
-func listenUnix(s unixSocket) (net.Listener, error) {
+func listenUnix(s unixSocket) (*namedSocket, error) {
 	if c, err := net.DialTimeout("unix", s.path, time.Second); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("%s: another agent or supervisord answers there: %w", s.path, syscall.EADDRINUSE)
@@ -57,31 +59,41 @@ func listenUnix(s unixSocket) (net.Listener, error) {
 	return &namedSocket{UnixListener: ln, path: s.path}, nil
 }
 
-// namedSocket removes its path when it is closed.
+// namedSocket removes its path when it is closed, and the directory that was made for it.
 type namedSocket struct {
 	*net.UnixListener
 	path string
+	made bool // the directory was made by us
 }
 
 func (s *namedSocket) Close() error {
 	err := s.UnixListener.Close()
 	if err == nil {
 		_ = os.Remove(s.path)
+		if s.made {
+			_ = os.Remove(filepath.Dir(s.path)) // not when somebody else uses it meanwhile
+		}
 	}
 	return err
 }
 
-// listenControl opens the control socket at the first path that can be had.
-func listenControl(cfg *config.Config) (net.Listener, string, error) {
+// listenControl opens the control socket at the first path that can be had. In a container with a read-only root
+// there may be none: that is an error where admin.socket was set, and a warning where it was not.
+func listenControl(cfg *config.Config, log *slog.Logger) (net.Listener, string, error) {
 	var errs []error
 	for _, path := range cfg.SocketPaths() {
-		if err := ownDirectory(filepath.Dir(path)); err != nil {
+		made, err := ownDirectory(filepath.Dir(path))
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		ln, err := listenUnix(unixSocket{path: path, mode: 0o600, uid: -1, gid: -1})
 		if err == nil {
+			ln.made = made
 			return ln, path, nil
+		}
+		if made {
+			_ = os.Remove(filepath.Dir(path))
 		}
 		errs = append(errs, err)
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -91,25 +103,34 @@ func listenControl(cfg *config.Config) (net.Listener, string, error) {
 	if len(errs) == 0 {
 		return nil, "", nil // off
 	}
-	return nil, "", fmt.Errorf("cannot open the control socket (admin.socket): %w", errors.Join(errs...))
+	err := errors.Join(errs...)
+	if cfg.IsSet("admin.socket") || errors.Is(err, syscall.EADDRINUSE) {
+		return nil, "", fmt.Errorf("cannot open the control socket (admin.socket): %w", err)
+	}
+	log.Warn("going on without a control socket: no place for it can be written; mount a volume at /run/inpod, "+
+		"or control the agent through admin.listen with admin.token_file, or through [unix_http_server]",
+		"error", strings.ReplaceAll(err.Error(), "\n", "; "))
+	return nil, "", nil
 }
 
-// ownDirectory makes a directory that only this user can write to. In /tmp somebody else may have made it first.
-func ownDirectory(dir string) error {
-	if err := os.Mkdir(dir, 0o755); err == nil || !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if filepath.Dir(dir) != "/tmp" {
-		return nil
+// ownDirectory sees to a directory that only this user can write to, and tells whether it made it. In /tmp somebody
+// else may have made it first.
+func ownDirectory(dir string) (made bool, err error) {
+	failed := os.Mkdir(dir, 0o755)
+	if failed == nil {
+		return true, nil
 	}
 	st, err := os.Lstat(dir)
 	if err != nil {
-		return err
+		return false, failed
+	}
+	if filepath.Dir(dir) != "/tmp" {
+		return false, nil
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); !ok || !st.IsDir() || int(sys.Uid) != os.Getuid() || st.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s: is not a directory that belongs to this user alone", dir)
+		return false, fmt.Errorf("%s: is not a directory that belongs to this user alone", dir)
 	}
-	return nil
+	return false, nil
 }
 
 // bareNet takes "listen unix …: bind:" off an error whose message names the address already.

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"errors"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -147,10 +149,9 @@ func (w *watch) follow(files, globs []string, print uint64) {
 		in.addParents(dirs, g)
 	}
 	for dir := range dirs {
-		if !w.dirs[dir] {
-			if err := w.fs.Add(dir); err != nil {
-				w.log.Warn("cannot watch a directory; SIGHUP reloads", "directory", dir, "error", err)
-			}
+		// Also one that is watched: it may be another directory of the same name by now.
+		if err := w.fs.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			w.log.Warn("cannot watch a directory; SIGHUP reloads", "directory", dir, "error", err)
 		}
 	}
 	for dir := range w.dirs {
@@ -180,8 +181,10 @@ func (in *interest) addParents(dirs map[string]bool, path string) {
 }
 
 // differs tells whether what would be read now is not what was read last. Many events change nothing: kubelet
-// touches links, editors rewrite the same text.
+// touches links, editors rewrite the same text. What was made meanwhile, such as a directory on the way to a file, is
+// watched from now on.
 func (w *watch) differs() bool {
+	w.follow(w.files, w.globs, w.print)
 	now := fingerprint(w.files, w.globs)
 	was := w.print
 	w.print = now

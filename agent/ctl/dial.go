@@ -47,7 +47,14 @@ func Dial(serverURL, username, password string) (Server, error) {
 type remote struct {
 	rpc                      *xmlrpc.Client
 	base, username, password string
+	token                    string // a bearer token, used where there is no user
 	http                     *http.Client
+}
+
+// DialAdmin reaches an agent through its admin address, http://host:port, for the actions that are no XML-RPC. What
+// changes something needs the token of admin.token_file; an empty one sends none.
+func DialAdmin(url, token string) AdminAPI {
+	return &remote{base: url, token: token, http: http.DefaultClient}
 }
 
 func (r *remote) Call(ctx context.Context, method string, args ...any) (any, error) {
@@ -80,6 +87,8 @@ func (r *remote) Admin(ctx context.Context, method, path string) (int, []byte, e
 	}
 	if r.username != "" || r.password != "" {
 		req.SetBasicAuth(r.username, r.password)
+	} else if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
 	resp, err := r.http.Do(req)
 	if err != nil {

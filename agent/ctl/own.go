@@ -21,11 +21,14 @@ const (
 	pollEvery = 200 * time.Millisecond
 )
 
-// PhaseStopping is the last of the phases of DESIGN §3: starting, ready, draining, stopping.
-const PhaseStopping = "stopping"
+// AdminAPI is the part of a Server that the own actions need. Server and DialAdmin have it.
+type AdminAPI interface {
+	// Admin asks the admin API for path and returns the status and the body, which it bounds.
+	Admin(ctx context.Context, method, path string) (status int, body []byte, err error)
+}
 
 // Phase asks the agent for its phase.
-func Phase(ctx context.Context, server Server) (string, error) {
+func Phase(ctx context.Context, server AdminAPI) (string, error) {
 	body, err := admin(ctx, server, http.MethodGet, pathPhase)
 	if err != nil {
 		return "", fmt.Errorf("cannot get the phase: %w", err)
@@ -39,32 +42,35 @@ func Phase(ctx context.Context, server Server) (string, error) {
 	return answer.Phase, nil
 }
 
-// Drain takes the pod out of service. With wait it returns once nothing is in flight any more and
-// the programs are being stopped, or the agent is gone.
-func Drain(ctx context.Context, server Server, wait bool) error {
-	if _, err := admin(ctx, server, http.MethodPost, pathDrain); err != nil {
-		return fmt.Errorf("cannot drain: %w", err)
+// Drain takes the pod out of service. With wait it returns once nothing is in flight any more, which is just before
+// the programs are stopped, or when the agent is gone.
+func Drain(ctx context.Context, server AdminAPI, wait bool) error {
+	path := pathDrain
+	if wait {
+		path += "?wait=true"
 	}
-	for wait {
-		phase, err := Phase(ctx, server)
-		if phase == PhaseStopping || gone(err) {
-			return nil
-		}
-		if err := pause(ctx); err != nil {
-			return fmt.Errorf("cannot wait for the end of the drain: %w", err)
-		}
+	_, err := admin(ctx, server, http.MethodPost, path)
+	switch {
+	case err == nil:
+		return nil
+	case wait && errors.Is(err, context.DeadlineExceeded):
+		return errors.New("requests are still in flight; the drain goes on")
+	case wait && cutOff(err):
+		return nil // the agent was ended in some other way, and nothing is in flight any more
 	}
-	return nil
+	return fmt.Errorf("cannot drain: %w", err)
 }
 
 // Ready asks whether the agent is ready. With wait it asks until it is, or ctx ends; a server that
 // does not answer yet is not ready. detail is the agent's list of checks.
-func Ready(ctx context.Context, server Server, wait bool) (ready bool, detail string, err error) {
+func Ready(ctx context.Context, server AdminAPI, wait bool) (ready bool, detail string, err error) {
 	for {
 		status, body, err := server.Admin(ctx, http.MethodGet, pathReady+"?verbose")
 		switch {
 		case err == nil && status == http.StatusOK:
 			return true, string(body), nil
+		case err != nil && wait && ctx.Err() != nil:
+			return false, detail, notInTime(nil)
 		case err == nil && status != http.StatusServiceUnavailable:
 			return false, "", fmt.Errorf("cannot ask for readiness: %d %s", status, http.StatusText(status))
 		case err != nil && !(wait && gone(err)):
@@ -76,15 +82,28 @@ func Ready(ctx context.Context, server Server, wait bool) (ready bool, detail st
 		if !wait {
 			return false, detail, nil
 		}
-		if perr := pause(ctx); perr != nil {
-			return false, detail, fmt.Errorf("cannot wait for readiness: %w", perr)
+		if pause(ctx) != nil {
+			return false, detail, notInTime(err)
 		}
 	}
 }
 
+// notInTime is the end of waiting; last is what came of asking, nil when the agent answered that it is not ready.
+func notInTime(last error) error {
+	if last != nil {
+		return fmt.Errorf("no agent in time: %w", last)
+	}
+	return errors.New("not ready in time")
+}
+
 // gone tells whether err means that no agent listens there, or no longer.
 func gone(err error) bool {
-	for _, e := range []error{syscall.ECONNREFUSED, syscall.ENOENT, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || cutOff(err)
+}
+
+// cutOff tells whether the agent ended in the middle of an answer.
+func cutOff(err error) bool {
+	for _, e := range []error{syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -104,7 +123,7 @@ func pause(ctx context.Context) error {
 }
 
 // admin returns the body of a 2xx answer.
-func admin(ctx context.Context, server Server, method, path string) ([]byte, error) {
+func admin(ctx context.Context, server AdminAPI, method, path string) ([]byte, error) {
 	status, body, err := server.Admin(ctx, method, path)
 	switch {
 	case err != nil:
@@ -112,7 +131,13 @@ func admin(ctx context.Context, server Server, method, path string) ([]byte, err
 	case status == http.StatusNotFound:
 		return nil, errors.New("the server is no inpod agent")
 	case status/100 != 2:
-		return nil, fmt.Errorf("%d %s: %s", status, http.StatusText(status), strings.TrimSpace(string(body)))
+		var answer struct {
+			Error string `json:"error"`
+		}
+		if json.Unmarshal(body, &answer) != nil || answer.Error == "" {
+			answer.Error = strings.TrimSpace(string(body))
+		}
+		return nil, fmt.Errorf("%s (%d %s)", answer.Error, status, http.StatusText(status))
 	}
 	return body, nil
 }

@@ -16,8 +16,7 @@ type Server interface {
 	Call(ctx context.Context, method string, args ...any) (any, error)
 	// Stream opens a log that goes on for ever: /logtail/NAME/stdout or /mainlogtail. The errors are those of Call.
 	Stream(ctx context.Context, path string) (io.ReadCloser, error)
-	// Admin asks the admin API for path and returns the status and the body, which it bounds.
-	Admin(ctx context.Context, method, path string) (status int, body []byte, err error)
+	AdminAPI
 }
 
 // Fault is an XML-RPC fault.

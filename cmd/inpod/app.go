@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -39,8 +40,11 @@ func exit(code int) error {
 	return exitCode(code)
 }
 
-// fail tells an error and returns the exit code for it.
+// fail tells an error, unless it has been told, and returns the exit code for it.
 func (a *app) fail(err error) error {
+	if code := exitCode(0); errors.As(err, &code) {
+		return code
+	}
 	fmt.Fprintf(a.stderr, "inpod: %v\n", err)
 	return exitCode(exitFailed)
 }

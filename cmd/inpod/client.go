@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/inpod/inpod/agent/ctl"
@@ -104,7 +106,10 @@ func (a *app) clientOptions(f ctlFlags, conf string) (ctl.Options, error) {
 		}
 	}
 	if opts.ServerURL == "" {
-		opts.ServerURL = a.controlURL("")
+		var err error
+		if opts.ServerURL, err = a.controlURL(""); err != nil {
+			return opts, err
+		}
 	}
 	return opts, nil
 }
@@ -120,9 +125,9 @@ func (a *app) client(opts ctl.Options, f ctlFlags) int {
 	return c.Do(ctx, strings.Join(f.args, " "))
 }
 
-// controlURL is where the agent of this container listens. A config file that cannot be read must not keep a user
-// from asking the agent that runs: the defaults are taken then.
-func (a *app) controlURL(file string) string {
+// settings are those of the agent of this container. A config file that cannot be read must not keep a user from
+// asking the agent that runs: the defaults are taken then.
+func (a *app) settings(file string) *config.Config {
 	if file == "" {
 		file = a.getenv("INPOD_CONFIG")
 	}
@@ -131,22 +136,74 @@ func (a *app) controlURL(file string) string {
 		cfg, err = config.Parse("", nil, config.Options{UID: os.Getuid()})
 	}
 	if err != nil {
-		return "unix://"
+		panic("BUG: the defaults are bad: " + err.Error())
 	}
-	return "unix://" + ctl.ControlSocket(cfg.SocketPaths())
+	return cfg
 }
 
-// server is the agent's control socket, for the commands of hooks.
-func (a *app) server(file string) (ctl.Server, error) { return ctl.Dial(a.controlURL(file), "", "") }
-
-// waiting is the context of a command that may wait: it ends by Ctrl-C, and after timeout when that is set.
-func waiting(timeout time.Duration) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	if timeout <= 0 {
-		return ctx, stop
+// controlURL is the control socket of the agent of this container.
+func (a *app) controlURL(file string) (string, error) {
+	cfg := a.settings(file)
+	paths := cfg.SocketPaths()
+	if len(paths) == 0 {
+		return "", fmt.Errorf("there is no control socket: admin.socket is off (%s); name a server with -s or -c", cfg.Origin("admin.socket"))
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	return limited, func() { cancel(); stop() }
+	return "unix://" + ctl.ControlSocket(paths), nil
+}
+
+// agentAPI is how the commands of hooks reach the agent: the control socket, or where there is none admin.listen, with
+// the token of admin.token_file if this user may read it.
+func (a *app) agentAPI(file string) (ctl.AdminAPI, error) {
+	cfg := a.settings(file)
+	socket := ctl.ControlSocket(cfg.SocketPaths())
+	if _, err := os.Lstat(socket); err != nil {
+		if url := adminURL(cfg.Admin.Listen); url != "" {
+			token, _ := os.ReadFile(cfg.Admin.TokenFile) // the agent says what is missing
+			return ctl.DialAdmin(url, strings.TrimSpace(string(token))), nil
+		}
+	}
+	if socket == "" {
+		return nil, errors.New("the agent cannot be reached: admin.socket and admin.listen are off")
+	}
+	return ctl.Dial("unix://"+socket, "", "")
+}
+
+// adminURL is a listen address as a client of the same container writes it; "" when there is none to know.
+func adminURL(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		return "" // off, or any port
+	}
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// exitInterrupted is the shell's code for a command that SIGINT ended.
+const exitInterrupted = 128 + int(syscall.SIGINT)
+
+// waiting runs a command that may wait: Ctrl-C ends it, and timeout when that is set.
+func (a *app) waiting(timeout time.Duration, do func(ctx context.Context) error) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	limited := ctx
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	err := do(limited)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return exitCode(exitInterrupted)
+	}
+	return a.fail(err)
 }
 
 func newDrain(a *app) *cobra.Command {
@@ -156,22 +213,25 @@ func newDrain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain [--wait] [--timeout 90s]",
 		Short: "Take the pod out of service, as SIGTERM does (for preStop hooks)",
-		Args:  cobra.NoArgs,
+		Long: "drain begins what SIGTERM begins: not ready, drain.delay, no new connections, requests in flight end, programs are\n" +
+			"stopped, the agent ends. With --wait it returns when nothing is in flight any more, or at drain.deadline; programs\n" +
+			"are signalled after that. So as a preStop hook it keeps the container, or another one of the pod, until its last\n" +
+			"request is answered. The SIGTERM that follows changes nothing. It exits with 0, with 1 when the agent cannot be\n" +
+			"asked or --timeout is over (the drain goes on then), with 130 on Ctrl-C.\n" +
+			"Where there is no control socket it asks admin.listen, with the token of admin.token_file.",
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			ctx, stop := waiting(timeout)
-			defer stop()
-			server, err := a.server(file)
-			if err == nil {
-				err = ctl.Drain(ctx, server, wait)
-			}
-			if err != nil {
-				return a.fail(err)
-			}
-			return nil
+			return a.waiting(timeout, func(ctx context.Context) error {
+				server, err := a.agentAPI(file)
+				if err != nil {
+					return err
+				}
+				return ctl.Drain(ctx, server, wait)
+			})
 		},
 	}
 	a.configFlag(cmd, &file)
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until nothing is in flight and the programs are being stopped")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until nothing is in flight any more")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up waiting after this time; 0 waits for ever")
 	return cmd
 }
@@ -183,25 +243,24 @@ func newReady(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ready [--wait] [--timeout 60s]",
 		Short: "Exit with 0 when the agent is ready, else with 1 (for startup hooks)",
-		Args:  cobra.NoArgs,
+		Long: "ready asks the control socket, or where there is none admin.listen, for what /readyz says, and prints the checks that\n" +
+			"fail. It exits with 0 when the agent is ready, with 1 when it is not or does not answer, with 130 on Ctrl-C.",
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			ctx, stop := waiting(timeout)
-			defer stop()
-			server, err := a.server(file)
-			if err != nil {
-				return a.fail(err)
-			}
-			ready, detail, err := ctl.Ready(ctx, server, wait)
-			if !ready && detail != "" {
-				fmt.Fprintln(a.stderr, strings.TrimSpace(detail))
-			}
-			switch {
-			case err != nil:
-				return a.fail(err)
-			case !ready:
-				return exitCode(exitFailed)
-			}
-			return nil
+			return a.waiting(timeout, func(ctx context.Context) error {
+				server, err := a.agentAPI(file)
+				if err != nil {
+					return err
+				}
+				ready, detail, err := ctl.Ready(ctx, server, wait)
+				if !ready && detail != "" && !errors.Is(ctx.Err(), context.Canceled) {
+					fmt.Fprintln(a.stderr, strings.TrimSpace(detail))
+				}
+				if err == nil && !ready {
+					return exitCode(exitFailed)
+				}
+				return err
+			})
 		},
 	}
 	a.configFlag(cmd, &file)

@@ -107,6 +107,11 @@ func (a *app) shutdown(args []string) int {
 	case warn:
 		return 0
 	}
-	opts := ctl.Options{ServerURL: a.controlURL(""), Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Dial: ctl.Dial}
+	url, err := a.controlURL("")
+	if err != nil {
+		fmt.Fprintf(a.stderr, "shutdown: %v\n", err)
+		return exitFailed
+	}
+	opts := ctl.Options{ServerURL: url, Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Dial: ctl.Dial}
 	return ctl.New(opts).Do(context.Background(), "shutdown")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BIN", bin)
 			env.Setenv("INPOD_ADMIN_SOCKET", filepath.Join(run, "inpod.sock"))
 			env.Setenv("INPOD_ADMIN_LISTEN", "off")
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Setenv("ADDR", ln.Addr().String()) // where nobody listens
+			ln.Close()
 			env.Setenv("INPOD_SUPERVISOR_INCLUDE", "[]")
 			return nil
 		},
