@@ -148,6 +148,10 @@ func (l *loader) readAll() {
 	if l.opts.Main != "" {
 		l.here = filepath.Dir(absolute(l.opts.Main))
 		if l.readFile(l.opts.Main, true) {
+			if len(l.errs) == 0 && len(l.doc.order) == 0 {
+				// A wrong path or a file that was not filled in; included files may be empty.
+				l.fail(problemf(l.opts.Main, 0, "is empty: want sections such as [supervisord] and [program:web]"))
+			}
 			l.readIncludes()
 		}
 	}
@@ -159,9 +163,6 @@ func (l *loader) readAll() {
 				l.doc.expandHere(filepath.Dir(name))
 			}
 		}
-	}
-	if l.opts.Main != "" && len(l.errs) == 0 && len(l.doc.order) == 0 {
-		l.fail(problemf(l.opts.Main, 0, "is empty: want sections such as [supervisord] and [program:web]"))
 	}
 }
 

@@ -79,6 +79,48 @@ func TestMainFileThatAGlobFindsToo(t *testing.T) {
 	}
 }
 
+func TestEmptyFiles(t *testing.T) {
+	dir := t.TempDir()
+	empty := write(t, dir+"/empty.conf", "; nothing but a comment\n")
+	main := write(t, dir+"/main.conf", "[include]\nfiles=empty.conf\n")
+	program := write(t, dir+"/program.ini", "[program:one]\ncommand=/bin/cat\n")
+	for _, tc := range []struct {
+		name string
+		opts Options
+		want string
+	}{
+		{"main", Options{Main: empty}, empty + ": is empty: want sections such as [supervisord] and [program:web]"},
+		{"main, with other files", Options{Main: empty, Include: []string{program}}, empty + ": is empty: want sections such as [supervisord] and [program:web]"},
+		{"included", Options{Main: main}, ""},
+		{"by a glob", Options{Include: []string{dir + "/*.conf"}}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Load(tc.opts)
+			if got := fmt.Sprint(err); err != nil && got != tc.want || err == nil && tc.want != "" {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestDescriptorsNeedNoDirectory: an image may have no /dev.
+func TestDescriptorsNeedNoDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for target, want := range map[string]bool{
+		"/dev/stdout": true, "/dev//stderr": true, "/dev/fd/3": true, "/proc/self/fd/1": true,
+		"/dev/stdout/x": false, "/none/fd/1": false,
+	} {
+		if got := isDescriptor(target); got != want {
+			t.Errorf("isDescriptor(%q) = %v, want %v", target, got, want)
+		}
+	}
+	file := write(t, dir+"/main.conf", "[program:one]\ncommand=/bin/cat\nstdout_logfile=/dev/fd/999\nstderr_logfile=/proc/self/fd/2\n")
+	c, err := Load(Options{Main: file})
+	if err != nil || c.Groups[0].Programs[0].Stdout.File != "/dev/fd/999" {
+		t.Errorf("got %+v, %v, want the descriptor as written", c, err)
+	}
+}
+
 func TestFilesThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	good := "[program:a]\ncommand=/bin/cat\n"

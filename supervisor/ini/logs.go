@@ -1,6 +1,7 @@
 package ini
 
 import (
+	"path"
 	"strings"
 )
 
@@ -41,7 +42,10 @@ func (s *scope) log(log *Log, stream, program string) {
 				}
 				continue
 			}
-			targets = append(targets, s.dirPath(v, target))
+			if !isDescriptor(target) {
+				target = s.dirPath(v, target)
+			}
+			targets = append(targets, target)
 		}
 	}
 	if len(targets) > 0 {
@@ -51,6 +55,13 @@ func (s *scope) log(log *Log, stream, program string) {
 		log.Also = append(targets[1:], log.Also...)
 	}
 	s.warnEndless(log, s.sec.name, key)
+}
+
+// isDescriptor tells that a target stands for a descriptor of the agent's and is not opened: it needs no /dev.
+func isDescriptor(target string) bool {
+	target = path.Clean(target)
+	return target == "/dev/stdout" || target == "/dev/stderr" ||
+		strings.HasPrefix(target, "/dev/fd/") || strings.HasPrefix(target, "/proc/self/fd/")
 }
 
 // warnEndless warns of an AUTO file that would grow for ever.
