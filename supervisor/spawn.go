@@ -45,13 +45,15 @@ func (p *process) startSpawn() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.abandon = cancel
 	go func() {
-		r, err := p.spawn(ctx)
+		r, err := (*run)(nil), errCrashed
+		guard(p.log, "spawn", func() { r, err = p.spawn(ctx) })
 		p.post(func() { p.spawned(r, err) })
 	}()
 }
 
 func (p *process) spawned(r *run, err error) {
 	p.abandon()
+	p.abandon = nil
 	if err != nil {
 		p.step(input{kind: inSpawnFailed, text: err.Error()})
 		return
@@ -173,7 +175,7 @@ func (p *process) plumb(r *run, spec *proc.Spec) (childEnds []*os.File, err erro
 func (p *process) outputOptions(r *run, channel string, l *ini.Log) output.Options {
 	o := output.Options{
 		Program: p.cfg.Name, Channel: channel, Maxbytes: l.Maxbytes, Backups: l.Backups, Syslog: l.Syslog,
-		SyslogFacility: l.SyslogFacility, SyslogPriority: l.SyslogPriority,
+		SyslogFacility: l.SyslogFacility, SyslogPriority: l.SyslogPriority, SyslogTag: l.SyslogTag,
 		Format: p.cfg.Format, StripANSI: p.sup.stripANSI, CaptureMaxbytes: l.CaptureMaxbytes,
 	}
 	if l.File != "" {

@@ -69,7 +69,7 @@ func beyondKeys() []KeyDoc {
 		{"killwaitsecs", all, "seconds", "", "Accepted; how long to wait after SIGKILL is not a setting here.", Ochinchina},
 		{"cron", prog, "cron", "", "Start at these times: five cron fields, or six with seconds first.", Ochinchina},
 		{"syslog_facility", all, "facility", "user", "Facility of what goes to syslog.", Ochinchina},
-		{"syslog_tag", all, "text", "the program's name", "Tag of what goes to syslog.", Ochinchina},
+		{"syslog_tag", all, "text", "the program's name", "Tag of what goes to syslog. With `stdout_syslog` it replaces the tag `supervisord` and the program's name before each line.", Ochinchina},
 		{"syslog_stdout_priority", all, "severity", "info", "Severity of stdout in syslog.", Ochinchina},
 		{"syslog_stderr_priority", all, "severity", "err", "Severity of stderr in syslog.", Ochinchina},
 		{"liveness_check_script", prog, "check", "", "An http URL, tcp://host:port or a command: the older spelling of liveness_http, liveness_tcp and liveness_exec.", Ochinchina},

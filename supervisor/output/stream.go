@@ -27,6 +27,8 @@ type Options struct {
 	Syslog bool
 	// SyslogFacility and SyslogPriority are names ("local0", "err"); "" is user, and info or err by channel.
 	SyslogFacility, SyslogPriority string
+	// SyslogTag is the tag of what goes to syslog, in place of the program's name and of the hub's ident.
+	SyslogTag string
 	// Format is "" (as written), FormatRaw or FormatJSON.
 	Format string
 	// StripANSI removes ANSI escape sequences.

@@ -36,6 +36,29 @@ func TestSyslogUDP(t *testing.T) {
 	}
 }
 
+func TestSyslogTag(t *testing.T) {
+	h := newHub(t, HubOptions{Ident: "agent"})
+	for _, tc := range []struct {
+		name              string
+		o                 Options
+		wantTag, wantText string
+	}{
+		{"stdout_syslog", Options{Program: "web", Syslog: true}, "agent", "web "},
+		{"stdout_syslog with a tag", Options{Program: "web", Syslog: true, SyslogTag: "shop"}, "shop", ""},
+		{"a target", Options{Program: "web", Targets: []string{"syslog"}}, "web", ""},
+		{"a target with a tag", Options{Program: "web", Targets: []string{"syslog"}, SyslogTag: "shop"}, "shop", ""},
+	} {
+		_, targets, err := h.openTargets(&tc.o)
+		if err != nil || len(targets) != 1 {
+			t.Fatalf("%s: got %d targets, %v; want 1", tc.name, len(targets), err)
+		}
+		got := targets[0].(*syslogTarget)
+		if got.tag != tc.wantTag || got.prefix != tc.wantText {
+			t.Errorf("%s: got tag %q and prefix %q, want %q and %q", tc.name, got.tag, got.prefix, tc.wantTag, tc.wantText)
+		}
+	}
+}
+
 func TestSyslogTCPReconnects(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

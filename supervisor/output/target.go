@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strconv"
@@ -75,7 +76,7 @@ func (h *Hub) openTarget(o *Options, value string) (target, error) {
 	case kindStderr:
 		return h.stderr, nil
 	case kindSyslog:
-		return h.openSyslog(o, value, o.Program, "")
+		return h.openSyslog(o, value, cmp.Or(o.SyslogTag, o.Program), "")
 	case kindFD:
 		return openFD(fd, value)
 	default:
@@ -108,7 +109,11 @@ func (h *Hub) openTargets(o *Options) (whole, byLine []target, err error) {
 		}
 	}
 	if o.Syslog {
-		t, err := h.openSyslog(o, "syslog", h.ident, o.Program+" ")
+		tag, prefix := h.ident, o.Program+" " // Supervisor's form
+		if o.SyslogTag != "" {
+			tag, prefix = o.SyslogTag, ""
+		}
+		t, err := h.openSyslog(o, "syslog", tag, prefix)
 		if err != nil {
 			return whole, byLine, fmt.Errorf("cannot open %s_syslog: %w", o.Channel, err)
 		}
