@@ -415,7 +415,12 @@ autostart=false
 		t.Fatal(err)
 	}
 	b.eventually("it heard", func() bool { return b.read("p.log") == "ready\nhup\n" })
+	if err := b.SignalProcess("p", "0"); err != nil {
+		t.Errorf("signal 0: got %v, want true as from Supervisor", err)
+	}
 	b.fault(b.SignalProcess("p", "NOSUCH"), "BAD_SIGNAL: NOSUCH")
+	b.fault(b.SignalProcess("p", ""), "BAD_SIGNAL: ")
+	b.fault(b.SignalProcess("", "HUP"), "BAD_NAME: ")
 	b.fault(b.SignalProcess("off", "HUP"), "NOT_RUNNING: off")
 	b.fault(b.SignalProcess("off", "NOSUCH"), "BAD_SIGNAL: NOSUCH")
 	got, err := b.SignalAll("CONT")

@@ -103,14 +103,18 @@ var faultNames = map[FaultCode]string{
 	CantReread: "CANT_REREAD",
 }
 
+// quotes tells that the fault repeats what the client wrote, be it nothing at all.
+func (c FaultCode) quotes() bool { return c == BadName || c == BadSignal }
+
 // Fault is the error of every control method: it goes to the client as it is.
 type Fault struct {
 	Code   FaultCode
 	Detail string // what the fault is about, often the process name
 }
 
+// Error is the text of the fault, which is Supervisor's.
 func (f *Fault) Error() string {
-	if f.Detail == "" {
+	if f.Detail == "" && !f.Code.quotes() {
 		return f.Code.String()
 	}
 	return f.Code.String() + ": " + f.Detail

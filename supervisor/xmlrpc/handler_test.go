@@ -111,7 +111,7 @@ func TestCalls(t *testing.T) {
 		{"supervisor.clearProcessLog", []any{"app:web"}, true},
 		{"supervisor.clearAllProcessLogs", nil, ok},
 		{"supervisor.sendProcessStdin", []any{"app:web", "line\n"}, true},
-		{"supervisor.sendProcessStdin", []any{"app:web", 5}, fault(supervisor.IncorrectParameters, "")},
+		{"supervisor.sendProcessStdin", []any{"app:web", 5}, fault(supervisor.IncorrectParameters, "5")},
 		{"supervisor.sendRemoteCommEvent", []any{"typ", "data"}, true},
 		{"supervisor.nope", nil, fault(supervisor.UnknownMethod, "")},
 		{"nope", nil, fault(supervisor.UnknownMethod, "")},

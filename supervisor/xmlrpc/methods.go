@@ -276,11 +276,27 @@ func sendStdin(_ context.Context, h *handler, a args) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	chars, err := a.text(1)
-	if err != nil {
-		return nil, err
+	chars, ok := a[1].(string)
+	if !ok {
+		return nil, &supervisor.Fault{Code: supervisor.IncorrectParameters, Detail: pyText(a[1])}
 	}
 	return done(h.o.Supervisor.SendStdin(name, chars))
+}
+
+// pyText is how Python prints a value that is no string; what is not a scalar is left out.
+func pyText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "None"
+	case bool:
+		if v {
+			return "True"
+		}
+		return "False"
+	case int:
+		return strconv.Itoa(v)
+	}
+	return ""
 }
 
 func sendComm(_ context.Context, h *handler, a args) (any, error) {
