@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/inpod/inpod/supervisor/ini"
@@ -19,9 +20,18 @@ func (s *Supervisor) childlogdir() string {
 	return os.TempDir()
 }
 
-// nameAutoLogs gives files to the streams of a program whose logfile is AUTO. A directory that cannot be written to
-// leaves a stream without a file: it is no reason not to run the program.
-func (s *Supervisor) nameAutoLogs(p *ini.Program) {
+// nameAutoLogs returns the programs with files for those streams whose logfile is AUTO.
+func (s *Supervisor) nameAutoLogs(programs []ini.Program) []ini.Program {
+	programs = slices.Clone(programs)
+	for i := range programs {
+		s.nameAutoLog(&programs[i])
+	}
+	return programs
+}
+
+// nameAutoLog names the files of one program. A directory that cannot be written to leaves a stream without a file: it
+// is no reason not to run the program.
+func (s *Supervisor) nameAutoLog(p *ini.Program) {
 	for _, l := range []struct {
 		channel string
 		log     *ini.Log

@@ -297,6 +297,48 @@ startsecs=0
 	}
 }
 
+// TestAutoLogsOfAGroupAddedAgain: the files stay the same until the configuration is read anew.
+func TestAutoLogsOfAGroupAddedAgain(t *testing.T) {
+	b := start(t, `
+[program:p]
+command=/bin/sleep 1000
+autostart=false
+`)
+	path := func() string {
+		t.Helper()
+		path, err := b.LogPath("p", "stdout")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	again := func() {
+		t.Helper()
+		if err := b.RemoveGroup("p"); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.AddGroup("p"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.snap("p")
+	first := path()
+	again()
+	if got := path(); got != first {
+		t.Errorf("added again it logs to %q, want %q", got, first)
+	}
+	if got := b.AllConfigInfo()[0].Program.Stdout.File; got != first {
+		t.Errorf("getAllConfigInfo has %q, want %q", got, first)
+	}
+	if _, _, _, err := b.Reread(); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if got := path(); got == first {
+		t.Errorf("after a reread it logs to %q as before, want a file of its own", got)
+	}
+}
+
 func TestPriorities(t *testing.T) {
 	b := start(t, `
 [program:last]

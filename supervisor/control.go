@@ -143,10 +143,13 @@ func (p *process) beginStart(ctx context.Context, name string, wait bool) (defer
 	}, nil
 }
 
-// gone makes a fault of the race between a call and the removal of its program.
+// gone makes a fault of the race between a call and the removal of its program, and of a panic.
 func gone(err error, name string) error {
-	if errors.Is(err, errRemoved) {
+	switch {
+	case errors.Is(err, errRemoved):
 		return &Fault{BadName, name}
+	case errors.Is(err, errCrashed):
+		return &Fault{Failed, name + ": " + err.Error()}
 	}
 	return err
 }
@@ -212,7 +215,7 @@ func (s *Supervisor) SignalProcess(name, sig string) error {
 
 func (p *process) sendSignal(name, sig string) error {
 	number, err := ini.ParseSignal(sig)
-	if err != nil {
+	if err != nil && strings.TrimSpace(sig) != "0" { // 0 only asks whether there is a process
 		return &Fault{BadSignal, sig}
 	}
 	var fault *Fault

@@ -21,7 +21,7 @@ func (p *process) requestStart() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stopWait = cancel
 	p.setWaiting(name)
-	go p.awaitDependencies(ctx)
+	go guard(p.log, "dependencies", func() { p.awaitDependencies(ctx) })
 }
 
 // begin is the start that somebody asked for.

@@ -93,8 +93,9 @@ func (b *bus) notify(typ string, payload func() string) {
 			continue
 		}
 		if ev == nil {
+			text := payload()
 			b.mu.Lock()
-			ev = &event{typ: typ, payload: payload(), serial: b.serial}
+			ev = &event{typ: typ, payload: text, serial: b.serial}
 			b.serial++
 			b.mu.Unlock()
 		}

@@ -43,13 +43,30 @@ func splitNamespec(spec string) (group, name string) {
 
 // addGroup makes a group live. It returns nil when there is one of that name.
 func (s *Supervisor) addGroup(cfg *ini.Group) *group {
-	s.mu.Lock()
-	old := *s.groups.Load()
-	if s.shutdown || slices.ContainsFunc(old, func(g *group) bool { return g.cfg.Name == cfg.Name }) {
-		s.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	g := s.newGroup(cfg, cancel)
+	if g == nil {
+		cancel()
 		return nil
 	}
-	g := &group{sup: s, cfg: cfg}
+	for _, p := range g.procs {
+		if p.cfg.Cron != "" {
+			g.work.Go(func() { guard(p.log, "cron", func() { p.runCron(ctx) }) })
+		}
+		s.watcher.add(p)
+	}
+	s.bus.groupChanged(evGroupAdded, cfg.Name)
+	return g
+}
+
+func (s *Supervisor) newGroup(cfg *ini.Group, cancel context.CancelFunc) *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := *s.groups.Load()
+	if s.shutdown || slices.ContainsFunc(old, func(g *group) bool { return g.cfg.Name == cfg.Name }) {
+		return nil
+	}
+	g := &group{sup: s, cfg: cfg, cancel: cancel}
 	switch cfg.Kind {
 	case ini.KindListener:
 		g.pool = newPool(s.bus, s.log, cfg)
@@ -57,22 +74,15 @@ func (s *Supervisor) addGroup(cfg *ini.Group) *group {
 	case ini.KindFastCGI:
 		g.socket = &fastcgi{cfg: cfg}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g.cancel = cancel
-	for i := range cfg.Programs {
-		program := cfg.Programs[i]
-		s.nameAutoLogs(&program)
-		g.procs = append(g.procs, newProcess(g, &program, s.isMain(&cfg.Programs[i])))
+	programs, ok := s.named[cfg]
+	if !ok {
+		programs = s.nameAutoLogs(cfg.Programs)
+		s.named[cfg] = programs
+	}
+	for i := range programs {
+		g.procs = append(g.procs, newProcess(g, &programs[i], s.isMain(&cfg.Programs[i])))
 	}
 	s.setGroups(append(slices.Clone(old), g))
-	s.mu.Unlock()
-	for _, p := range g.procs {
-		if p.cfg.Cron != "" {
-			g.work.Go(func() { p.runCron(ctx) })
-		}
-		s.watcher.add(p)
-	}
-	s.bus.groupChanged(evGroupAdded, cfg.Name)
 	return g
 }
 

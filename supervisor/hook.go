@@ -41,7 +41,7 @@ func (p *process) hook(ctx context.Context, key, command string) error {
 func (p *process) preStop(sig syscall.Signal, group bool) {
 	p.hooked = true
 	r := p.run
-	go func() {
+	go guard(p.log, "pre_stop_hook", func() {
 		if err := p.hook(r.ctx, "pre_stop_hook", p.cfg.PreStopHook); err != nil {
 			p.log.Warn("pre_stop_hook failed", "error", err)
 		}
@@ -54,5 +54,5 @@ func (p *process) preStop(sig syscall.Signal, group bool) {
 				p.step(input{kind: inSignalFailed})
 			}
 		})
-	}()
+	})
 }

@@ -51,6 +51,7 @@ const (
 	inGiveUp                        // shutdown: do not try again
 	inClose                         // shutdown: start nothing from now on
 	inTick                          // the deadline has come
+	inCrashed                       // the owner panicked, text says how
 )
 
 type input struct {
@@ -104,6 +105,7 @@ type machine struct {
 	exitstatus int
 	spawnerr   string
 	left       *input // the exit that waits for the descendants
+	crash      string // why it is given up once it is gone, "" = it is not
 	todo       []action
 }
 
@@ -150,6 +152,8 @@ func (m *machine) step(in input, now instant) []action {
 			m.armed = false
 			m.tick(now)
 		}
+	case inCrashed:
+		m.crashed(in.text, now)
 	}
 	return m.todo
 }
@@ -170,7 +174,7 @@ func (m *machine) change(to State, expected bool) {
 
 func (m *machine) spawn(now instant) {
 	m.killing, m.restarting, m.armed = false, false, false
-	m.spawnerr, m.exitstatus, m.left = "", 0, nil
+	m.spawnerr, m.exitstatus, m.left, m.crash = "", 0, nil, ""
 	m.started, m.startedUp = now.wall, now.up
 	m.change(Starting, true)
 	m.spawning = true
@@ -332,11 +336,33 @@ func (m *machine) stopDone(in input, now instant) {
 	m.stopped = now.wall
 	m.exitstatus = in.code
 	m.do(action{kind: doLog, msg: "stopped", detail: in.text, warn: !slices.Contains(m.rules.exitCodes, in.code)})
-	m.change(Stopped, true)
+	if m.crash != "" {
+		m.spawnerr, m.crash = m.crash, ""
+		m.change(Fatal, true)
+	} else {
+		m.change(Stopped, true)
+	}
 	m.pid = 0
 	if m.restarting && !m.closing {
 		m.again(now.up+m.rules.pause, now)
 	}
+}
+
+// crashed gives the program up: what runs of it is killed, and when that is gone it is FATAL.
+func (m *machine) crashed(text string, now instant) {
+	m.crash, m.restarting, m.left, m.backoff = text, false, nil, 0
+	if m.pid == 0 && !m.spawning {
+		m.stopDone(input{code: m.exitstatus, text: text}, now)
+		return
+	}
+	m.killing, m.sent = true, len(m.rules.stopSignals)
+	m.change(Stopping, true)
+	if m.spawning {
+		m.do(action{kind: doAbandon})
+		m.arm(now.up + restartFloor)
+		return
+	}
+	m.signalNext(now)
 }
 
 func (m *machine) tick(now instant) {

@@ -54,7 +54,7 @@ func TestMachine(t *testing.T) {
 	exit := func(code int) input {
 		return input{kind: inExited, code: code, text: fmt.Sprintf("exit status %d", code)}
 	}
-	in := func(k inputKind) input { return input{kind: k} }
+	in := func(k inputKind) input { return input{kind: k, text: "why"} }
 	base := rules{
 		startsecs: seconds(1), startretries: 3, exitCodes: []int{0}, stopSignals: []syscall.Signal{syscall.SIGTERM},
 		stopwait: seconds(10), delay: linear,
@@ -249,6 +249,24 @@ func TestMachine(t *testing.T) {
 			{2, in(inStop), "STOPPING TERM @12"},
 			{2, in(inSignalFailed), "UNKNOWN"},
 			{3, exit(3), "EXITED-unexpected"},
+		}},
+		{"a panic while it runs", base, []moment{
+			{0, in(inStart), "STARTING spawn"},
+			{0, pid(7), "@1"},
+			{1, in(inTick), "RUNNING"},
+			{2, in(inCrashed), "STOPPING KILL @12"},
+			{3, exit(-1), "FATAL"},
+			{4, in(inStart), "STARTING spawn"},
+		}},
+		{"a panic while it is spawned", base, []moment{
+			{0, in(inStart), "STARTING spawn"},
+			{0, in(inCrashed), "STOPPING abandon @1"},
+			{1, pid(7), "KILL @11"},
+			{1, exit(-1), "FATAL"},
+		}},
+		{"a panic before it runs", base, []moment{
+			{0, in(inCrashed), "FATAL"},
+			{0, in(inCrashed), ""},
 		}},
 	}
 	wall := time.Date(2026, 3, 29, 12, 0, 0, 0, time.UTC)

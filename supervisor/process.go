@@ -34,7 +34,7 @@ type process struct {
 	asked    bool // the start that comes next is one that somebody asked for
 	unlive   int
 	run      *run
-	abandon  context.CancelFunc // ends the spawn that is under way
+	abandon  context.CancelFunc // ends the spawn that is under way; nil when there is none
 	expected bool
 	ready    bool
 	probe    string
@@ -118,10 +118,13 @@ func exponential(n int) time.Duration {
 
 // ask runs f on the process's goroutine and waits for it.
 func (p *process) ask(ctx context.Context, f func()) error {
-	done := make(chan struct{})
+	done, crashed := make(chan struct{}), true
 	select {
-	case p.box <- func() { defer close(done); f() }:
+	case p.box <- func() { defer close(done); f(); crashed = false }:
 		<-done
+		if crashed {
+			return errCrashed
+		}
 		return nil
 	case <-p.gone:
 		return errRemoved
@@ -142,26 +145,37 @@ func (p *process) post(f func()) {
 
 func (p *process) loop() {
 	defer close(p.gone)
-	for {
-		exited, deadline := (<-chan struct{})(nil), (<-chan time.Time)(nil)
-		if p.run != nil && p.run.child != nil && !p.run.exited {
-			exited = p.run.child.Done()
-		}
-		if p.timer != nil && p.m.armed {
-			deadline = p.timer.C
-		}
-		select {
-		case f := <-p.box:
-			f()
-		case <-exited:
-			p.ended(p.run.child.Status())
-		case <-deadline:
-			p.step(input{kind: inTick})
-		case <-p.quit:
-			p.cancelWait()
-			return
-		}
+	for p.turn() {
 	}
+}
+
+// turn waits for the next thing that happens and does what follows. It returns false at the end.
+func (p *process) turn() (more bool) {
+	exited, deadline := (<-chan struct{})(nil), (<-chan time.Time)(nil)
+	if p.run != nil && p.run.child != nil && !p.run.exited {
+		exited = p.run.child.Done()
+	}
+	if p.timer != nil && p.m.armed {
+		deadline = p.timer.C
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			p.crashed(v)
+		}
+	}()
+	more = true
+	select {
+	case f := <-p.box:
+		f()
+	case <-exited:
+		p.ended(p.run.child.Status())
+	case <-deadline:
+		p.step(input{kind: inTick})
+	case <-p.quit:
+		more = false
+		p.cancelWait()
+	}
+	return more
 }
 
 // step tells the machine what happened, does what it says, and lets the world see the result.

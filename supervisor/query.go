@@ -38,18 +38,19 @@ func (s *Supervisor) AllProcessInfo() []ProcessInfo {
 // AllConfigInfo is getAllConfigInfo: every program of the configuration that was read last, by name.
 func (s *Supervisor) AllConfigInfo() []ConfigInfo {
 	infos := []ConfigInfo{}
+	s.mu.Lock()
 	cfg := s.config.Load()
 	for i := range cfg.Groups {
 		g := &cfg.Groups[i]
-		live := s.group(g.Name)
-		for j := range g.Programs {
-			info := ConfigInfo{Program: &g.Programs[j], GroupPriority: g.Priority, InUse: live != nil}
-			if live != nil && live.cfg == g {
-				info.Program = live.procs[j].cfg // with the names that AUTO became
-			}
-			infos = append(infos, info)
+		programs, ok := s.named[g]
+		if !ok {
+			programs = g.Programs
+		}
+		for j := range programs {
+			infos = append(infos, ConfigInfo{Program: &programs[j], GroupPriority: g.Priority, InUse: s.group(g.Name) != nil})
 		}
 	}
+	s.mu.Unlock()
 	slices.SortStableFunc(infos, func(a, b ConfigInfo) int { return cmp.Compare(a.Program.Name, b.Program.Name) })
 	return infos
 }

@@ -80,7 +80,7 @@ func (p *process) startReadiness() {
 	}
 	p.setReady(r, false, "not checked yet")
 	ready, failures, last := false, 0, ""
-	go checks(r.ctx, c, check, time.Duration(c.Delay*float64(time.Second)), func(err error) {
+	got := func(err error) {
 		text := ""
 		if err == nil {
 			failures = 0
@@ -94,7 +94,8 @@ func (p *process) startReadiness() {
 		}
 		ready, last = now, text
 		p.post(func() { p.setReady(r, now, text) })
-	})
+	}
+	go guard(p.log, "readiness", func() { checks(r.ctx, c, check, time.Duration(c.Delay*float64(time.Second)), got) })
 }
 
 // setReady takes the result of a readiness check of the life r.
@@ -137,7 +138,7 @@ func (p *process) startLiveness() {
 		return
 	}
 	from := p.snap.Load()
-	go func() {
+	go guard(p.log, "liveness", func() {
 		if p.cfg.Readiness != nil {
 			if _, err := from.until(r.ctx, func(s *snapshot) bool { return s.ready }); err != nil {
 				return
@@ -159,7 +160,7 @@ func (p *process) startLiveness() {
 				p.post(func() { p.dead(r) })
 			}
 		})
-	}()
+	})
 }
 
 // dead restarts a program that failed its liveness check too often.

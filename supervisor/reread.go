@@ -17,7 +17,10 @@ func (s *Supervisor) Reread() (added, changed, removed []string, err error) {
 	if err != nil {
 		return nil, nil, nil, &Fault{CantReread, err.Error()}
 	}
+	s.mu.Lock()
 	s.config.Store(next)
+	clear(s.named)
+	s.mu.Unlock()
 	var live []ini.Group
 	for _, g := range *s.groups.Load() {
 		if len(g.procs) != 1 || !g.procs[0].main {

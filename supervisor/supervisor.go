@@ -78,6 +78,9 @@ type Supervisor struct {
 	mu          sync.Mutex // guards changes of groups, and what follows
 	subscribers map[*func(Change)]struct{}
 	shutdown    bool
+	// named are the programs of the groups of config with AUTO made paths: who removes a group and adds it again goes
+	// on with the same files, as in Supervisor.
+	named map[*ini.Group][]ini.Program
 }
 
 // New prepares a Supervisor; Run starts it.
@@ -91,6 +94,7 @@ func New(opt Options) (*Supervisor, error) {
 	s := &Supervisor{
 		opt: opt, log: opt.Logger, epoch: time.Now(), path: defaultPath, stripANSI: opt.Config.Supervisord.StripANSI,
 		stopped: make(chan struct{}), subscribers: map[*func(Change)]struct{}{},
+		named: map[*ini.Group][]ini.Program{},
 	}
 	for _, kv := range opt.Env {
 		if v, ok := strings.CutPrefix(kv, "PATH="); ok && v != "" {
@@ -133,7 +137,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	s.bus.notify(evRunning, func() string { return "" })
 	work.Go(func() { s.watcher.run(inner) })
-	work.Go(func() { s.ticks(inner) })
+	work.Go(func() { guard(s.log, "ticks", func() { s.ticks(inner) }) })
 	s.autostart(inner, *s.groups.Load())
 	select {
 	case <-ctx.Done():
@@ -230,7 +234,7 @@ func (s *Supervisor) Shutdown(ctx context.Context) error {
 	if first {
 		s.closing.Store(true)
 		s.bus.notify(evStopping, func() string { return "" })
-		go s.stopEverything()
+		go guard(s.log, "shutdown", s.stopEverything)
 	}
 	select {
 	case <-s.stopped:

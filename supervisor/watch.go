@@ -55,9 +55,11 @@ func (w *watcher) add(p *process) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.notes[p] = cancel
 	w.work.Go(func() {
-		if err := w.watch(ctx, p); err != nil {
-			p.log.Error("cannot watch the program's files", "error", err)
-		}
+		guard(p.log, "watch", func() {
+			if err := w.watch(ctx, p); err != nil {
+				p.log.Error("cannot watch the program's files", "error", err)
+			}
+		})
 	})
 }
 
