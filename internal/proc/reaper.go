@@ -46,6 +46,10 @@ type Reaper struct {
 	waiters map[chan struct{}]any // told after a batch that reaped an orphan or the last child
 	closed  bool
 
+	// adjMu is held for writing while this process has the oom_score_adj of a child that is being forked, for reading
+	// around the other forks.
+	adjMu sync.RWMutex
+
 	// tableMu guards table, groups and Process.groupGone between holders of mu for reading.
 	tableMu sync.Mutex
 }

@@ -30,8 +30,8 @@ type Spec struct {
 	Umask    int   // Unchanged = the agent's
 	Nice     *int  // absolute, -20 to 19; nil = the agent's
 
-	// OOMScoreAdj is written to /proc/PID/oom_score_adj right after the fork, -1000 to 1000. A refusal by the
-	// kernel (lowering needs CAP_SYS_RESOURCE) is logged and does not stop the start.
+	// OOMScoreAdj is the oom_score_adj that the child begins with, -1000 to 1000. A refusal by the kernel (less than
+	// the agent was started with needs CAP_SYS_RESOURCE) is logged and does not stop the start.
 	OOMScoreAdj *int
 
 	// TTY starts a new session with Stdin as its controlling terminal.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -74,24 +73,13 @@ func (r *Reaper) fork(spec Spec, argv []string, attr *syscall.ProcAttr) (*Proces
 		return nil, ErrClosed
 	}
 	// A failed execve is reaped inside ForkExec, undisturbed because we hold the lock.
-	pid, err := syscall.ForkExec(spec.Path, argv, attr)
+	pid, err := r.forkExec(spec, argv, attr)
 	if err != nil {
 		return nil, err
 	}
 	p := &Process{r: r, pid: pid, done: make(chan struct{})}
-	if spec.OOMScoreAdj != nil {
-		r.setOOMScoreAdj(pid, *spec.OOMScoreAdj)
-	}
 	r.register(p)
 	return p, nil
-}
-
-func (r *Reaper) setOOMScoreAdj(pid, adj int) {
-	file := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
-	err := os.WriteFile(file, strconv.AppendInt(nil, int64(adj), 10), 0)
-	if err != nil {
-		r.log.Warn("cannot set oom_score_adj", "pid", pid, "oom_score_adj", adj, "error", err)
-	}
 }
 
 // forkApart forks from a thread with its own umask, nice value and signal mask. A child inherits these from the

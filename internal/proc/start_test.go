@@ -321,21 +321,6 @@ func TestTerminal(t *testing.T) {
 	await(t, p)
 }
 
-func TestOOMScoreAdj(t *testing.T) {
-	r := newTestReaper(t)
-	own, _ := strconv.Atoi(firstLine("/proc/self/oom_score_adj"))
-	adj := min(1000, own+100)
-	spec := NewSpec("/bin/sleep", "1000")
-	spec.OOMScoreAdj = &adj
-	p := mustStart(t, r, spec)
-	if got := firstLine(fmt.Sprintf("/proc/%d/oom_score_adj", p.PID())); got != strconv.Itoa(adj) {
-		t.Errorf("got oom_score_adj %s, want %d", got, adj)
-	}
-	if got := firstLine("/proc/self/oom_score_adj"); got != strconv.Itoa(own) {
-		t.Errorf("our own became %s, was %d", got, own)
-	}
-}
-
 func TestDescriptors(t *testing.T) {
 	r := newTestReaper(t)
 	null, err := os.Open(os.DevNull)
