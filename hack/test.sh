@@ -6,6 +6,8 @@
 # As a plain user: as that user. As root: as root and then as nobody, with the same test binaries, which are
 # compiled once in a copy of the tree that nobody can read (a home directory often cannot be).
 set -euo pipefail
+# A shell's background job has SIGINT ignored, and so have its children: peers that a test interrupts would not notice.
+[ -n "${INPOD_TEST_SIGNALS:-}" ] || INPOD_TEST_SIGNALS=default exec env --default-signal=INT,QUIT,PIPE,HUP "$0" "$@"
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=1 # the race detector needs it
 [ $# -gt 0 ] || set -- ./...

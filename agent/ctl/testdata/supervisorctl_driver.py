@@ -22,6 +22,8 @@ def child(request, out, err, inp):
     os.dup2(err.fileno(), 2)
     sys.stdin = open(0, closefd=False)
     sys.argv = ["supervisorctl"] + request["args"]
+    # Tests started in the background of a script have inherited an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 0
     try:
         supervisorctl.main()
