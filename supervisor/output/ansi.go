@@ -47,7 +47,7 @@ func (a *ansiStripper) strip(data []byte) []byte {
 			out, data = append(out, data[:i+1]...), data[i+1:]
 		}
 	}
-	if cap(out) > bufferSize/4 {
+	if cap(out) > largePiece/4 {
 		a.out = nil
 	} else {
 		a.out = out

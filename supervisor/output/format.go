@@ -31,13 +31,14 @@ type jsonLine struct {
 	Partial bool            `json:"partial,omitempty"` // the line goes on in the next object
 }
 
-// appendFormatted formats every line of block. Each ends with a newline, an unfinished one too.
-func (s *Stream) appendFormatted(dst, block []byte, partial bool) []byte {
+// appendFormatted formats the lines of block until dst has most bytes, and returns the lines that are left. Each ends
+// with a newline, an unfinished one too.
+func (s *Stream) appendFormatted(dst, block []byte, most int, partial bool) (out, rest []byte) {
 	now := ""
 	if s.opt.Format == FormatJSON {
 		now = s.hub.now().UTC().Format(time.RFC3339Nano)
 	}
-	for len(block) > 0 {
+	for len(block) > 0 && len(dst) < most {
 		var line []byte
 		line, block, _ = bytes.Cut(block, []byte{'\n'})
 		if s.opt.Format == FormatRaw {
@@ -49,7 +50,7 @@ func (s *Stream) appendFormatted(dst, block []byte, partial bool) []byte {
 		}
 		dst = s.appendJSON(dst, now, bytes.TrimSuffix(line, []byte{'\r'}), partial)
 	}
-	return dst
+	return dst, block
 }
 
 func (s *Stream) appendJSON(dst []byte, now string, line []byte, partial bool) []byte {

@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize is what one read takes: a pipe holds no more by default.
-const bufferSize = 64 << 10
-
 // HubOptions are the things that all streams share.
 type HubOptions struct {
 	// Stdout and Stderr are what /dev/stdout and /dev/stderr stand for; nil discards.
@@ -49,11 +46,11 @@ type Hub struct {
 	now            func() time.Time
 	stdout, stderr *console
 
-	poll      *os.File // the epoll descriptor, itself waited for by Go's poller
-	pollfd    int
-	done      chan struct{} // closed when the poll goroutine has ended
-	buffers   sync.Pool     // *[]byte of bufferSize
-	formatted sync.Pool     // *[]byte, what a piece became in raw or JSON
+	poll    *os.File // the epoll descriptor, itself waited for by Go's poller
+	pollfd  int
+	done    chan struct{} // closed when the poll goroutine has ended
+	buffers *buffers
+	held    atomic.Int64 // bytes of unfinished lines of all streams
 
 	bytesRead, bytesLost, writeErrors, syslogDropped atomic.Uint64
 
@@ -69,10 +66,8 @@ type Hub struct {
 func NewHub(o HubOptions) (*Hub, error) {
 	h := &Hub{
 		log: o.Logger, ident: o.Ident, partialDelay: o.PartialDelay, now: o.Now,
-		done: make(chan struct{}), streams: map[uint64]*Stream{}, files: map[string]*file{}, syslogs: map[string]*syslogConn{},
+		buffers: newBuffers(), done: make(chan struct{}), streams: map[uint64]*Stream{}, files: map[string]*file{}, syslogs: map[string]*syslogConn{},
 	}
-	h.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
-	h.formatted.New = func() any { return new([]byte) }
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}

@@ -2,11 +2,28 @@ package output
 
 import (
 	"bytes"
+	"fmt"
+	"runtime/debug"
 	"time"
 )
 
+// recovered, deferred, makes a panic cost one stream and not the agent: from then on what the program writes is read,
+// so that the program goes on, and dropped.
+func (s *Stream) recovered() {
+	if v := recover(); v != nil {
+		s.crashed = true
+		s.hub.log.Error("BUG: please report this; the output of a program is dropped from now on", "program", s.opt.Program,
+			"stream", s.opt.Channel, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	}
+}
+
 // handle takes one read through capture, stripping and the targets; s.lock is held.
 func (s *Stream) handle(data []byte) {
+	defer s.recovered()
+	if s.crashed {
+		s.hub.bytesLost.Add(uint64(len(data)))
+		return
+	}
 	if s.opt.OnData != nil {
 		s.opt.OnData(data)
 	}
@@ -39,8 +56,19 @@ func (s *Stream) record(data []byte) {
 	}
 	if len(s.byLine) > 0 || s.opt.OnLine != nil {
 		s.lines.feed(data, s.emit)
+		if s.count(); s.hub.held.Load() > maxHeld && s.held > smallPiece {
+			s.lines.flush(s.emit, true) // rather cut a line than let them add up
+			s.count()
+		}
 		s.armTimer()
 	}
+}
+
+// count tells the hub what the unfinished line takes.
+func (s *Stream) count() {
+	n := cap(s.lines.held)
+	s.hub.held.Add(int64(n - s.held))
+	s.held = n
 }
 
 func (s *Stream) strip(data []byte) []byte {
@@ -62,18 +90,32 @@ func (s *Stream) emit(block []byte, partial bool) {
 	if len(s.byLine) == 0 {
 		return
 	}
-	out := block
-	if s.opt.Format != "" {
-		scratch := s.hub.formatted.Get().(*[]byte)
-		defer s.hub.formatted.Put(scratch)
-		*scratch = s.appendFormatted((*scratch)[:0], block, partial)
-		out = *scratch
+	if s.opt.Format == "" {
+		for _, t := range s.byLine {
+			s.put(t, block)
+		}
+		return
+	}
+	s.emitFormatted(block, partial)
+}
+
+// emitFormatted formats a block and writes it in pieces of about the block's size: short lines as JSON become many
+// times as long. Syslog has its own form.
+func (s *Stream) emitFormatted(block []byte, partial bool) {
+	scratch := s.hub.buffers.takeFormatted(len(block))
+	defer s.hub.buffers.putFormatted(len(block), scratch)
+	most := max(len(block), smallPiece)
+	for rest := block; len(rest) > 0; {
+		*scratch, rest = s.appendFormatted((*scratch)[:0], rest, most, partial)
+		for _, t := range s.byLine {
+			if _, ok := t.(*syslogTarget); !ok {
+				s.put(t, *scratch)
+			}
+		}
 	}
 	for _, t := range s.byLine {
 		if _, ok := t.(*syslogTarget); ok {
 			s.put(t, block)
-		} else {
-			s.put(t, out)
 		}
 	}
 }
@@ -120,13 +162,16 @@ func (s *Stream) armTimer() {
 func (s *Stream) flushPartial() {
 	s.lock <- struct{}{}
 	defer s.unlock()
+	defer s.recovered()
 	if !s.closed {
 		s.lines.flush(s.emit, true)
+		s.count()
 	}
 }
 
 // flush lets out everything that was held back, at the end.
 func (s *Stream) flush() {
+	defer s.recovered()
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -134,4 +179,5 @@ func (s *Stream) flush() {
 		s.capture.flush(s.record)
 	}
 	s.lines.flush(s.emit, false)
+	s.count()
 }

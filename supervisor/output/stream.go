@@ -55,13 +55,16 @@ type Stream struct {
 	lock    chan struct{}
 	fd      int  // -1 once closed
 	closed  bool // by Drain
+	pace    pace
 	whole   []target
 	byLine  []target
 	failing map[target]*failure
 	ansi    ansiStripper
 	capture *capture
 	lines   lineCutter
+	held    int         // what lines takes of the hub's maxHeld
 	timer   *time.Timer // flushes an unfinished line
+	crashed bool        // a panic has ended the handling of what is read
 }
 
 // failure is a target's bad time.
@@ -75,6 +78,7 @@ func (h *Hub) Open(o Options) (*Stream, error) {
 		return nil, err
 	}
 	s := &Stream{hub: h, opt: o, lock: make(chan struct{}, 1), fd: -1}
+	s.pace.eager = o.OnData != nil
 	if o.CaptureMaxbytes > 0 {
 		s.capture = newCapture(o.CaptureMaxbytes)
 	}
@@ -178,7 +182,7 @@ func (s *Stream) drainNow() {
 	if s.fd >= 0 {
 		// Only what is there now: a grandchild could write for ever.
 		if n, err := unix.IoctlGetInt(s.fd, unix.TIOCINQ); err == nil && n > 0 {
-			buf := s.hub.buffers.Get().(*[]byte)
+			buf := s.hub.buffers.take()
 			for n > 0 {
 				m, ok := s.readOnce((*buf)[:min(n, len(*buf))])
 				if !ok {
@@ -186,7 +190,7 @@ func (s *Stream) drainNow() {
 				}
 				n -= m
 			}
-			s.hub.buffers.Put(buf)
+			s.hub.buffers.put(buf)
 		}
 		s.closePipe()
 	}
@@ -200,32 +204,6 @@ func (s *Stream) unlock() { <-s.lock }
 func (s *Stream) release() {
 	releaseAll(s.whole)
 	releaseAll(s.byLine)
-}
-
-// pump reads until the pipe is empty. It gives the lock back between reads, for Drain.
-func (s *Stream) pump() {
-	buf := s.hub.buffers.Get().(*[]byte)
-	defer s.hub.buffers.Put(buf)
-	for s.pumpOnce(*buf) {
-	}
-}
-
-func (s *Stream) pumpOnce(buf []byte) bool {
-	s.lock <- struct{}{}
-	defer s.unlock()
-	if s.closed || s.fd < 0 {
-		return false
-	}
-	if _, ok := s.readOnce(buf); ok {
-		return true
-	}
-	if s.fd >= 0 {
-		if err := s.hub.watch(s, unix.EPOLL_CTL_MOD); err != nil {
-			s.hub.log.Error("program output is no longer read", "program", s.opt.Program, "stream", s.opt.Channel, "err", err)
-			s.closePipe()
-		}
-	}
-	return false
 }
 
 // readOnce reads and handles one piece. It returns false when there is nothing to read now, and has closed the pipe
