@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 )
@@ -63,7 +62,7 @@ func startAgent(t *testing.T, s setup) *agent {
 	t.Helper()
 	a := prepare(t, s)
 	a.launch(s)
-	if !lab.Until(20*time.Second, func() bool {
+	if !lab.Until(patience, func() bool {
 		code, _ := a.get("/livez")
 		return code == 200 || a.d.Exited()
 	}) || a.d.Exited() {
@@ -110,7 +109,7 @@ func (a *agent) write(name, text string) {
 
 // request sends one request; status 0 means that nobody answered.
 func (a *agent) request(method, url string, header ...string) (int, string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
@@ -134,7 +133,7 @@ func (a *agent) get(path string) (int, string) { return a.request(http.MethodGet
 // cli runs another inpod command with the agent's environment: output and exit code.
 func (a *agent) cli(args ...string) (string, int) {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, a.bin, args...)
 	cmd.Dir, cmd.Env = a.dir, a.env
@@ -172,7 +171,7 @@ func (a *agent) program(name string) program {
 // until waits for something and fails the test when it does not come.
 func (a *agent) until(what string, ok func() bool) {
 	a.t.Helper()
-	if !lab.Until(20*time.Second, ok) {
+	if !lab.Until(patience, ok) {
 		_, programs := a.get("/api/v1/programs")
 		a.t.Fatalf("%s: never came; programs: %s", what, programs)
 	}
@@ -202,7 +201,7 @@ func (a *agent) untilPhase(phase string) {
 // wantExit checks how the agent ends.
 func (a *agent) wantExit(want string) {
 	a.t.Helper()
-	if got := a.d.WaitExit(30 * time.Second); got != want {
+	if got := a.d.WaitExit(patience); got != want {
 		a.t.Errorf("agent: got %s, want %s", got, want)
 	}
 	if left := a.d.Leftovers(); len(left) > 0 {

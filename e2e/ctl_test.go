@@ -95,9 +95,9 @@ func (s *side) stepTailF(st step) {
 	defer f.in.Close()
 	s.tailed++
 	word := fmt.Sprintf("followed-%d", s.tailed)
-	seen := lab.Until(10*time.Second, func() bool { return strings.Contains(f.out.String(), "up") })
+	seen := lab.Until(patience, func() bool { return strings.Contains(f.out.String(), "up") })
 	s.call("supervisor.sendProcessStdin", name, word+"\n")
-	seen = lab.Until(10*time.Second, func() bool { return strings.Contains(f.out.String(), "<"+word+">") }) && seen
+	seen = lab.Until(patience, func() bool { return strings.Contains(f.out.String(), "<"+word+">") }) && seen
 	s.note("%s → old and new lines seen: %v, %s\n%s", st, seen, f.interrupt(), s.norm.text(f.out.String()))
 }
 
@@ -111,7 +111,7 @@ func (s *side) stepMainTail(st step) {
 	}
 	var out, want string
 	var code int
-	same := lab.Until(20*time.Second, func() bool { // the log may grow meanwhile
+	same := lab.Until(patience, func() bool { // the log may grow meanwhile
 		before := s.mainLog()
 		out, code = s.ctl(append([]string{"maintail"}, f[1:]...)...)
 		want = before[max(0, len(before)-n):]
@@ -132,10 +132,10 @@ func (s *side) stepMainTailF(st step) {
 	defer f.in.Close()
 	last := func(text string) string { return text[strings.LastIndexByte(strings.TrimRight(text, "\n"), '\n')+1:] }
 	before := s.mainLog()
-	old := lab.Until(20*time.Second, func() bool { return strings.Contains(f.out.String(), last(before)) })
+	old := lab.Until(patience, func() bool { return strings.Contains(f.out.String(), last(before)) })
 	s.call("supervisor.stopProcess", st.rest)
 	s.call("supervisor.startProcess", st.rest)
-	fresh := lab.Until(20*time.Second, func() bool {
+	fresh := lab.Until(patience, func() bool {
 		added := strings.TrimPrefix(s.mainLog(), before)
 		return strings.Contains(added, st.rest) && strings.Contains(f.out.String(), added)
 	})
@@ -157,9 +157,9 @@ func (s *side) stepFg(st step) {
 		s.t.Fatal(err)
 	}
 	defer f.in.Close()
-	up := lab.Until(10*time.Second, func() bool { return strings.Contains(f.out.String(), "Press Ctrl-C") })
+	up := lab.Until(patience, func() bool { return strings.Contains(f.out.String(), "Press Ctrl-C") })
 	_, err = io.WriteString(f.in, "typed\n")
-	seen := lab.Until(10*time.Second, func() bool { return strings.Contains(f.out.String(), "<typed>") })
+	seen := lab.Until(patience, func() bool { return strings.Contains(f.out.String(), "<typed>") })
 	s.note("%s → up %v, write %v, answer seen %v, %s", st, up, err, seen, f.interrupt())
 }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,31 @@ func TestDifferential(t *testing.T) {
 			t.Parallel()
 			compare(t, sc)
 		})
+	}
+}
+
+// TestKnownDifferencesAreTold: the decision page lists each .differs file, and no other.
+func TestKnownDifferencesAreTold(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/decisions/070-e2e.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## Known deviations")
+	table, _, _ = strings.Cut(table, "## Measured")
+	var told []string
+	for _, line := range strings.Split(table, "\n")[4:] {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " |"); ok {
+			told = append(told, "testdata/"+name+".differs")
+		}
+	}
+	slices.Sort(told)
+	files, err := filepath.Glob("testdata/*.differs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(files, told); diff != "" {
+		t.Errorf("known differences (- files, + docs/decisions/070-e2e.md):\n%s", diff)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 )
@@ -68,6 +69,9 @@ func shortDir(t *testing.T) string {
 	})
 	return dir
 }
+
+// patience is how long a test waits for what must come. A busy machine may need long; only a failure takes all of it.
+const patience = time.Minute
 
 // nextPort is the port to try next; it begins anywhere, as another run of the tests may be going on.
 var nextPort atomic.Int64

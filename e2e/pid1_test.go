@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 )
@@ -78,7 +77,7 @@ startsecs=0
 	a.untilState("daemon", "EXITED")
 	a.untilFile("mark.log", "up")
 	init := a.init()
-	if !lab.Until(5*time.Second, func() bool { return len(zombiesBelow(init)) == 0 }) {
+	if !lab.Until(patience, func() bool { return len(zombiesBelow(init)) == 0 }) {
 		t.Errorf("zombies: %v", describe(zombiesBelow(init)))
 	}
 	_, body := a.get("/metrics")
@@ -226,7 +225,7 @@ exec ` + chrootCommand()
 	a.untilState("orphans", "EXITED")
 	a.untilFile("daemon.out", "CHILD:alive")
 	init := a.init()
-	if left := zombiesBelow(init); len(left) > 0 && !lab.Until(5*time.Second, func() bool { return len(zombiesBelow(init)) == 0 }) {
+	if left := zombiesBelow(init); len(left) > 0 && !lab.Until(patience, func() bool { return len(zombiesBelow(init)) == 0 }) {
 		t.Errorf("zombies: %v", left)
 	}
 	if err := syscall.Kill(init, syscall.SIGTERM); err != nil {
@@ -295,7 +294,7 @@ stderr_logfile=NONE
 			t.Fatal(err)
 		}
 		var list []any
-		if !lab.Until(20*time.Second, func() bool {
+		if !lab.Until(patience, func() bool {
 			v, err := c.Call(t.Context(), "supervisor.getAllProcessInfo")
 			if err != nil {
 				t.Fatal(err)
@@ -319,7 +318,7 @@ stderr_logfile=NONE
 		}
 	}
 	init := a.init()
-	if !lab.Until(5*time.Second, func() bool { return len(zombiesBelow(init)) == 0 }) {
+	if !lab.Until(patience, func() bool { return len(zombiesBelow(init)) == 0 }) {
 		t.Errorf("zombies: %v", describe(zombiesBelow(init)))
 	}
 	t.Logf("%d statuses, %d wrong", procs*rounds, wrong)

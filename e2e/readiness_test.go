@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func TestDependsOnWaitsForReadiness(t *testing.T) {
@@ -119,7 +118,7 @@ func TestEssential(t *testing.T) {
 				"\n[program:other]\ncommand=%(ENV_PROG)s mark %(ENV_DIR)s/order other\nstartsecs=0\n"}}
 			a := prepare(t, s)
 			a.launch(s)
-			if got := a.d.WaitExit(20 * time.Second); !strings.HasPrefix(got, "exit ") || got == "exit 0" {
+			if got := a.d.WaitExit(patience); !strings.HasPrefix(got, "exit ") || got == "exit 0" {
 				t.Errorf("agent: got %s, want an exit that is not 0", got)
 			}
 			if left := a.d.Leftovers(); len(left) > 0 {

@@ -89,7 +89,7 @@ func (s *side) start() bool {
 	if !s.sc.rpc {
 		return true
 	}
-	switch err := d.WaitRPC(context.Background(), s.c, 20*time.Second); {
+	switch err := d.WaitRPC(context.Background(), s.c, patience); {
 	case errors.Is(err, lab.ErrExited):
 		s.note("refused: %s", d.WaitExit(0))
 		if strings.Contains(d.Output(), "panic:") || strings.Contains(d.Output(), "DATA RACE") {
@@ -121,7 +121,7 @@ func (s *side) address() (url, user, password string) {
 
 // call is one XML-RPC call with its answer as text.
 func (s *side) call(method string, args ...any) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	v, err := s.c.Call(ctx, method, args...)
 	var f *lab.Fault
@@ -162,7 +162,7 @@ func withoutWatch(v any, key string) any {
 
 // ctl runs the unmodified Python supervisorctl.
 func (s *side) ctl(args ...string) (string, int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, lab.Supervisorctl, append([]string{"-c", s.sc.conf}, args...)...)
 	cmd.Dir = s.dir
@@ -178,7 +178,7 @@ func (s *side) ctl(args ...string) (string, int) {
 // finish brings the supervisor down, unless the steps did, and adds what is left to see.
 func (s *side) finish() {
 	if s.sc.rpc && !s.d.Exited() && !s.down {
-		s.settle(20 * time.Second)
+		s.settle(patience)
 		s.note("process info: %s", s.call("supervisor.getAllProcessInfo"))
 		for _, line := range s.configInfo() {
 			s.note("config %s", line)

@@ -264,7 +264,7 @@ func (s *side) endWatch() {
 		return
 	}
 	var seq map[string][]string
-	lab.Until(5*time.Second, func() bool {
+	lab.Until(20*time.Second, func() bool {
 		var last map[string]string
 		seq, last = s.sequences()
 		now, err := s.states()

@@ -23,7 +23,7 @@ func (s *side) do(st step) {
 		return
 	}
 	verbs := map[string]func(step){
-		"await": s.stepAwait, "settle": func(step) { s.settle(30 * time.Second) },
+		"await": s.stepAwait, "settle": func(step) { s.settle(patience) },
 		"rpc": s.stepRPC, "ctl": s.stepCtl, "ctl-any": s.stepCtlAny, "info": s.stepInfo,
 		"edit": s.stepEdit, "append": s.stepAppend, "rm": func(st step) { _ = os.Remove(s.path(st.rest)) },
 		"touch": s.stepTouch, "until": s.stepUntil, "kill": s.stepKill, "signal": s.stepSignal,
@@ -43,7 +43,7 @@ func (s *side) do(st step) {
 func (s *side) stepAwait(st step) {
 	key, want, _ := strings.Cut(st.rest, " ")
 	var last string
-	if !lab.Until(25*time.Second, func() bool {
+	if !lab.Until(patience, func() bool {
 		now, err := s.states()
 		last = now[key]
 		return err == nil && last == want
@@ -194,7 +194,7 @@ func (s *side) stepTouch(st step) {
 func (s *side) stepUntil(st step) {
 	file, text, _ := strings.Cut(st.rest, " ")
 	var data []byte
-	if !lab.Until(25*time.Second, func() bool {
+	if !lab.Until(patience, func() bool {
 		data, _ = os.ReadFile(s.path(file))
 		return strings.Contains(string(data), unescape(text))
 	}) {
@@ -241,7 +241,7 @@ func (s *side) stepExit(st step) { s.note("%s → %s", st, s.d.WaitExit(25*time.
 
 // http PATH: a plain GET, such as /logtail/a
 func (s *side) stepHTTP(st step) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
 	url, user, password := s.address()
 	c := lab.NewClient(url, user, password, true)
@@ -256,6 +256,9 @@ func (s *side) stepHTTP(st step) {
 // events FILE: the transcript of a listener of the case's own, headers and payloads
 func (s *side) stepEvents(st step) {
 	for _, ev := range readEvents(s.path(st.rest)) {
+		if strings.Contains(ev.payload, "name:zzwatch") {
+			continue // the harness's own listener starts when it can
+		}
 		head := make(map[string]any, len(ev.header))
 		for k, v := range ev.header {
 			if k == "len" && strings.Contains(ev.payload, "pid:") || k == "serial" {
@@ -287,7 +290,7 @@ func (s *side) stepGone(st step) {
 		return
 	}
 	var left []string
-	lab.Until(5*time.Second, func() bool {
+	lab.Until(patience, func() bool {
 		left = nil
 		for i, f := range strings.Fields(string(data)) {
 			var pid int

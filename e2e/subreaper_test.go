@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 )
@@ -47,7 +46,7 @@ func (a *agent) wantOrphansReaped(pid int) {
 	a.untilState("daemon", "EXITED")
 	a.untilFile("mark.log", "up")
 	a.until("50 orphans reaped", func() bool { return a.metric("inpod_orphans_reaped_total") >= 50 })
-	if !lab.Until(20*time.Second, func() bool { return len(zombiesBelow(pid)) == 0 }) {
+	if !lab.Until(patience, func() bool { return len(zombiesBelow(pid)) == 0 }) {
 		a.t.Errorf("zombies: %v", describe(zombiesBelow(pid)))
 	}
 	daemons := 0

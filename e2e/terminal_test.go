@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 	"golang.org/x/sys/unix"
@@ -88,7 +87,7 @@ func (term *terminal) press(keys string) {
 
 func (term *terminal) untilSeen(text string) {
 	term.t.Helper()
-	if !lab.Until(20*time.Second, func() bool { return strings.Contains(term.screen.String(), text) }) {
+	if !lab.Until(patience, func() bool { return strings.Contains(term.screen.String(), text) }) {
 		term.t.Fatalf("%q never came on the screen", text)
 	}
 }
@@ -119,7 +118,7 @@ func TestMainProgramOnATerminal(t *testing.T) {
 				t.Errorf("livez after Ctrl-C, Ctrl-\\ and Ctrl-Z: got %d, want 200", code)
 			}
 			term.press("bye\r")
-			if !lab.Until(20*time.Second, func() bool {
+			if !lab.Until(patience, func() bool {
 				select {
 				case <-term.done:
 					return true

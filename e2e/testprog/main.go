@@ -23,7 +23,7 @@ func roles() map[string]func(args []string) int {
 		"closeout":  closeout,  // closeout: closes stdout and stderr, then waits
 		"flap":      flap,      // flap FILE N [DURATION [CODE]]: the first N runs end, the next one stays
 		"comm":      comm,      // comm TEXT…: communication events
-		"gate":      gate,      // gate ADDR DIR: /ready answers 200 once DIR/ready exists, /live until DIR/dead exists
+		"gate":      gate,      // gate ADDR DIR: /ready answers 200 once DIR/ready exists, /live until DIR/dead exists, /slow once DIR/slow-ends exists
 		"mark":      mark,      // mark FILE NAME: appends NAME to FILE at SIGTERM
 		"first":     first,     // first: writes one byte and exits
 		"orphans":   orphans,   // orphans N: leaves N short-lived orphans, then exits

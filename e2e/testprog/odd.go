@@ -123,7 +123,9 @@ func gate(args []string) int {
 	mux.HandleFunc("/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, !exists("dead")) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello from", os.Getpid()) })
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(2 * time.Second)
+		for !exists("slow-ends") {
+			time.Sleep(10 * time.Millisecond)
+		}
 		fmt.Fprintln(w, "slow but sure")
 	})
 	ln, err := net.Listen("tcp", args[0])
