@@ -156,8 +156,36 @@ func (r *reloader) apply(old, next *loaded) error {
 	return nil
 }
 
+// fixed warns of keys that have an effect on the agent's own process, and so only at its start.
+func (r *reloader) fixed(old, next *ini.Supervisord) {
+	var keys []string
+	for _, k := range []struct {
+		key  string
+		same bool
+	}{
+		{"logfile", old.Logfile == next.Logfile},
+		{"logfile_maxbytes", old.LogfileMaxbytes == next.LogfileMaxbytes},
+		{"logfile_backups", old.LogfileBackups == next.LogfileBackups},
+		{"silent", old.Silent == next.Silent},
+		{"pidfile", old.Pidfile == next.Pidfile},
+		{"umask", old.Umask == next.Umask},
+		{"minfds", old.Minfds == next.Minfds},
+		{"minprocs", old.Minprocs == next.Minprocs},
+		{"user", old.User == next.User},
+		{"directory", old.Directory == next.Directory},
+	} {
+		if !k.same {
+			keys = append(keys, k.key)
+		}
+	}
+	if len(keys) > 0 {
+		r.log.Warn("settings of [supervisord] have changed that take effect when the agent is started again", "keys", strings.Join(keys, " "))
+	}
+}
+
 // replace puts next in force.
 func (r *reloader) replace(next *loaded) {
+	r.fixed(&r.inForce().ini.Supervisord, &next.ini.Supervisord)
 	r.a.settings.Store(next.cfg)
 	r.a.logs.apply(next.cfg.Log, next.ini.Supervisord.Loglevel)
 	r.good.Add(1)

@@ -21,6 +21,7 @@ import (
 // keeps connections waiting.
 type httpServer struct {
 	ln      net.Listener
+	conns   *connections // ln, bounded
 	srv     *http.Server
 	handler atomic.Pointer[http.Handler]
 	begun   sync.Once
@@ -29,7 +30,7 @@ type httpServer struct {
 }
 
 func newHTTPServer(ln net.Listener, log *slog.Logger) *httpServer {
-	s := &httpServer{ln: ln, done: make(chan struct{}), log: log}
+	s := &httpServer{ln: ln, conns: newConnections(ln, maxConnections), done: make(chan struct{}), log: log}
 	s.srv = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }),
 		// No WriteTimeout: tail -f and a stop that waits take as long as they take. No ReadTimeout either: net/http
@@ -37,6 +38,7 @@ func newHTTPServer(ln net.Listener, log *slog.Logger) *httpServer {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         s.conns.changed,
 		// net/http says here that clients hung up, and what it recovered from.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -49,7 +51,7 @@ func (s *httpServer) serve(h http.Handler) {
 	s.begun.Do(func() {
 		go func() {
 			defer close(s.done)
-			if err := s.srv.Serve(s.ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := s.srv.Serve(s.conns); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				s.log.Error("cannot serve", "address", s.ln.Addr().String(), "error", err)
 			}
 		}()

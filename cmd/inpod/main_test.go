@@ -59,6 +59,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("INPOD_SUPERVISOR_INCLUDE", "[]")
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("no such condition: %s", cond)
+			}
+			return os.Getuid() == 0, nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "sameout": sameOut, "expand": expand},
 	})
 }
@@ -94,10 +100,10 @@ func sameOut(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// expand FILE replaces $RUN in a file.
+// expand FILE replaces $RUN and $WORK in a file.
 func expand(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	text := strings.ReplaceAll(ts.ReadFile(path), "$RUN", ts.Getenv("RUN"))
+	text := strings.NewReplacer("$RUN", ts.Getenv("RUN"), "$WORK", ts.Getenv("WORK")).Replace(ts.ReadFile(path))
 	ts.Check(os.WriteFile(path, []byte(text), 0o644))
 }
 
