@@ -35,7 +35,8 @@ done
 as_root=()
 if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || {
-        echo "install.sh: as root, run: apt-get install ${missing[*]}" >&2
+        echo "install.sh: these packages are missing and there is no sudo to install them with; as root, run:" >&2
+        echo "    apt-get install ${missing[*]}" >&2
         exit 1
     }
     as_root=(sudo)
