@@ -103,7 +103,7 @@ func (r *route) serve(ctx *fasthttp.RequestCtx) {
 		req.SetBodyStream(in, ctx.Request.Header.ContentLength())
 	}
 
-	resp, uc, err := r.upstream.roundTrip(req, in, r.Timeout)
+	resp, uc, err := r.upstream.roundTrip(req, in, ctx.Conn().(*conn), r.Timeout)
 	if in != nil && !in.ended {
 		// What is left of the body stands where the next request would be.
 		ctx.Response.Header.SetConnectionClose()
@@ -136,12 +136,49 @@ func (r *route) serve(ctx *fasthttp.RequestCtx) {
 		fasthttp.ReleaseResponse(resp)
 		r.upstream.release(uc, keep)
 	default:
-		if length < 0 {
-			length = -1
+		length = max(length, -1)
+		out := &result{resp: resp, stream: stream, uc: uc, u: r.upstream, left: length}
+		if length < 0 && !ctx.Request.Header.IsHTTP11() {
+			untilClose(ctx, out)
+			return
 		}
 		ctx.Response.ImmediateHeaderFlush = true
-		ctx.Response.SetBodyStream(&result{resp: resp, stream: stream, uc: uc, u: r.upstream, left: length}, length)
+		ctx.Response.SetBodyStream(out, length)
 	}
+}
+
+// untilClose answers an HTTP/1.0 client with a body of unknown length: it knows no chunks, the end of the connection
+// is the end of the body (RFC 9112 section 7.1). fasthttp would send chunks, so the connection is taken from it.
+func untilClose(ctx *fasthttp.RequestCtx, out *result) {
+	ctx.Response.Header.SetContentLength(-2) // neither a length nor chunks; says Connection: close
+	ctx.Response.Header.Del("Transfer-Encoding")
+	head := append([]byte(nil), ctx.Response.Header.Header()...)
+	client := ctx.Conn().(*conn)
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(net.Conn) {
+		defer out.Close()
+		defer client.end()
+		client.SetDeadline(time.Time{})
+		if _, err := client.Write(head); err != nil {
+			return
+		}
+		buf := make([]byte, 16<<10)
+		for {
+			n, err := out.Read(buf)
+			client.SetWriteDeadline(time.Now().Add(bodyIdle))
+			if _, werr := client.Write(buf[:n]); werr != nil {
+				return
+			}
+			switch err {
+			case nil:
+			case io.EOF:
+				return
+			default:
+				client.SetLinger(0) // a reset: what the client has is not all
+				return
+			}
+		}
+	})
 }
 
 // hopHeaders concern one connection only (RFC 9110 section 7.6.1) or are answered by inpod itself (Expect).

@@ -38,7 +38,8 @@ type upConn struct {
 	since   time.Time // when it became idle
 	written int64
 	reused  bool
-	readErr error // what the socket said last; fasthttp's errors hide it
+	client  *watch // of the request that is being answered; nil between requests
+	readErr error  // what the socket said last; fasthttp's errors hide it
 }
 
 func newUpstream(addr string) *upstream { return &upstream{addr: addr} }
@@ -108,6 +109,10 @@ func (u *upstream) pop() *upConn {
 
 // release takes a connection back. Old ones are closed on the way, so that the pool never outlives its use by much.
 func (u *upstream) release(c *upConn, keep bool) {
+	if c.client != nil {
+		keep = c.client.stop() && keep
+		c.client = nil
+	}
 	if !keep {
 		c.Close()
 		return
@@ -134,6 +139,9 @@ func (u *upstream) closeIdle() {
 	u.idle = nil
 }
 
+// statusClientGone is counted for a client that did not wait for its answer; nobody receives it.
+const statusClientGone = 499
+
 // upstreamError is why there is no response, as the client is told.
 type upstreamError struct {
 	status       int
@@ -144,7 +152,8 @@ func (e *upstreamError) answer(ctx *fasthttp.RequestCtx) { fail(ctx, e.status, e
 
 // roundTrip sends req and reads the response up to its body. The caller releases the connection when the body has
 // been read. in is the body of req, nil when it has none.
-func (u *upstream) roundTrip(req *fasthttp.Request, in *body, timeout time.Duration) (*fasthttp.Response, *upConn, *upstreamError) {
+// The upstream is cut off when client hangs up; that watch goes on until the connection is released.
+func (u *upstream) roundTrip(req *fasthttp.Request, in *body, client *conn, timeout time.Duration) (*fasthttp.Response, *upConn, *upstreamError) {
 	for fresh := false; ; fresh = true {
 		c, err := u.get(fresh)
 		if err != nil {
@@ -167,6 +176,7 @@ func (u *upstream) roundTrip(req *fasthttp.Request, in *body, timeout time.Durat
 			timeout = min(timeout, time.Second)
 		}
 		c.SetReadDeadline(time.Now().Add(timeout))
+		c.client = watchClient(client, func() { c.Close() })
 		resp := fasthttp.AcquireResponse()
 		resp.StreamBody = true
 		resp.SkipBody = req.Header.IsHead()
@@ -180,6 +190,9 @@ func (u *upstream) roundTrip(req *fasthttp.Request, in *body, timeout time.Durat
 		}
 		fasthttp.ReleaseResponse(resp)
 		c.Close()
+		if !c.client.stop() {
+			return nil, nil, &upstreamError{statusClientGone, "client_gone", "the client hung up"}
+		}
 		if c.readErr != nil {
 			rerr = c.readErr
 		}

@@ -107,7 +107,7 @@ func diffSteps() []step {
 		{line: "start lost"},
 		{line: "start notexec"},
 		{line: "start manual nobody quick"},
-		{line: "start web:*"},
+		{line: "start web:*", sorted: true},
 		{line: "start web:web_0"},
 		{line: "start pair:nobody"},
 		{line: "start web"},
@@ -119,7 +119,7 @@ func diffSteps() []step {
 		{line: "stop nobody:*"},
 		{line: "stop web:*", sorted: true},
 		{line: "stop web:*"},
-		{line: "start web:*"},
+		{line: "start web:*", sorted: true},
 		{line: "stop pair:one pair:two manual"},
 		{line: "start pair:*"},
 		{line: "stop lost"},
@@ -246,7 +246,7 @@ func diffSteps() []step {
 		{line: "open unix:///nonexistent/sock"},
 		{line: "stop all", sorted: true},
 		{line: "stop all"},
-		{line: "start all"},
+		{line: "start all", sorted: true},
 		{line: "signal CONT all"},
 		{line: "restart all", sorted: true},
 		{line: "stop all nobody", sorted: true},
@@ -273,7 +273,7 @@ func helpSteps() []step {
 // step is one action, with what has to be there before it.
 type step struct {
 	line, stdin, until, last string
-	sorted                   bool // processes stop in any order
+	sorted                   bool // processes start and stop in any order
 	files                    map[string]string
 	await                    []string
 }
