@@ -107,6 +107,18 @@ func holds(line string, parts []string) bool {
 // launch starts an agent whose files are in dir: inpod.yaml and s.conf, where they exist.
 func launch(t *testing.T, dir string, main []string, env ...string) *testAgent {
 	t.Helper()
+	a := newTestAgent(t, dir, main, env...)
+	out, err := a.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.start(func() { a.stdout.read(out) })
+	return a
+}
+
+// newTestAgent is launch without the start.
+func newTestAgent(t *testing.T, dir string, main []string, env ...string) *testAgent {
+	t.Helper()
 	a := &testAgent{t: t, dir: dir, ended: make(chan struct{}), stdout: &lineLog{news: make(chan struct{})}, socket: filepath.Join(dir, "i.sock")}
 	opts := Options{Main: main, Version: "1.2.3", Commit: "abc"}
 	if _, err := os.Stat(filepath.Join(dir, "inpod.yaml")); err == nil {
@@ -126,16 +138,19 @@ func launch(t *testing.T, dir string, main []string, env ...string) *testAgent {
 	}
 	a.cmd.Env = append(a.cmd.Env, env...)
 	a.cmd.Stderr = &a.stderr
-	out, err := a.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return a
+}
+
+// start starts the agent and calls follow until its output ends.
+func (a *testAgent) start(follow func()) {
+	t := a.t
+	t.Helper()
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		defer close(a.ended)
-		a.stdout.read(out)
+		follow()
 		_ = a.cmd.Wait() // its code is asked for later
 	}()
 	t.Cleanup(func() {
@@ -149,7 +164,6 @@ func launch(t *testing.T, dir string, main []string, env ...string) *testAgent {
 			t.Logf("stdout:\n%s\nstderr:\n%s", a.stdout.text(), a.stderr.String())
 		}
 	})
-	return a
 }
 
 // started waits until the admin server is there.
