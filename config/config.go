@@ -48,7 +48,7 @@ type Log struct {
 type Admin struct {
 	Listen    string `key:"listen" default:":9880" check:"listen" doc:"Address of the admin HTTP server (health, metrics, API). off turns it off."`
 	TokenFile string `key:"token_file" default:"" check:"path" doc:"File that holds the bearer token which POST requests on admin.listen need. Without it they are refused there; the control socket needs none."`
-	Socket    string `key:"socket" default:"/run/inpod/inpod.sock" check:"socket" doc:"The control socket (mode 0600). When it is not set and /run/inpod cannot be written: $XDG_RUNTIME_DIR/inpod.sock, then /tmp/inpod-$UID/inpod.sock. off turns it off."`
+	Socket    string `key:"socket" default:"/run/inpod/inpod.sock" check:"socket" doc:"The control socket (mode 0600). When it is not set and /run/inpod cannot be written: $XDG_RUNTIME_DIR/inpod.sock, then /tmp/inpod-$UID/inpod.sock, and with a warning none at all where nothing can be written. A path that is set must work. off turns it off."`
 }
 
 // Supervisor is the supervisor section.
