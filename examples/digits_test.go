@@ -113,7 +113,8 @@ func testDemoTerminal(ctx context.Context, t *testing.T, d *digits) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := script(ctx, d.env, "script", "-qefc", file+" "+inpod, "/dev/null")
+	// exec: the shell that script(1) starts would get the Ctrl-C too, and some shells then end with 130 by themselves.
+	cmd := script(ctx, d.env, "script", "-qefc", "exec "+file+" "+inpod, "/dev/null")
 	keys, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
