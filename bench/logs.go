@@ -25,12 +25,12 @@ type stream struct {
 // measureLogs lets a program write as fast as it is read, into a log file of 50 MB with 10 backups.
 func measureLogs(ctx context.Context, b *bench) (table, error) {
 	var t table
-	mega := b.pick(1000, 100) * 1_000_000
+	bytes := b.pick(1000, 100) * 1_000_000
 	streams := []stream{
-		{"1 GB in writes of 64 kB", mega, 64_000, "", both(), true},
-		{"lines of 100 bytes, one write each", mega / 5, 100, "", both(), true},
-		{"lines of 100 bytes to NONE", mega / 5, 100, "none", both(), true},
-		{"lines of 100 bytes, `stdout_format=json`", mega / 5, 6400, "stdout_format=json\n", []string{ours}, false},
+		{"writes of 64 kB", bytes, 64_000, "", both(), true},
+		{"lines of 100 bytes, one write each", bytes / 5, 100, "", both(), true},
+		{"lines of 100 bytes to NONE", bytes / 5, 100, "none", both(), true},
+		{"lines of 100 bytes, `stdout_format=json`", bytes / 5, 6400, "stdout_format=json\n", []string{ours}, false},
 	}
 	for _, s := range streams {
 		rate, cpu, peak := samples{}, samples{}, samples{}
@@ -48,14 +48,12 @@ func measureLogs(ctx context.Context, b *bench) (table, error) {
 		}
 		t.add(s.what, megaRate, higher, nil, rate.median())
 		t.add("… CPU of the supervisor for a GB", seconds, lower, want, cost)
-		t.add("… its highest RSS", unitMB, lower, nil, peak.median())
+		t.add("… its highest RSS", mega, lower, nil, peak.median())
 	}
 	t.note("The rate is the writer's own: it waits while its pipe is full. The files are on %s.", filesystem(b.tmp))
 	t.note("The aim for the CPU is Python's own figure in this run.")
 	return t, nil
 }
-
-var unitMB = mega
 
 func (b *bench) logOnce(ctx context.Context, name string, s stream, rate, cpu, peak samples) error {
 	target := "%(here)s/out.log"

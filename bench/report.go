@@ -39,12 +39,10 @@ const (
 
 // aim is what the project set itself, for inpod's figure.
 type aim struct {
-	value  float64
-	atMost bool
+	most float64
 }
 
-func below(v float64) *aim   { return &aim{v, true} }
-func exactly(v float64) *aim { return &aim{v, true} } // of what cannot be negative: lost things
+func below(v float64) *aim { return &aim{v} }
 
 // unit formats a figure.
 type unit struct {
@@ -144,7 +142,7 @@ func (r row) ratio() string {
 	if !ok || !too || peer == 0 {
 		return ""
 	}
-	word := "more is worse"
+	word := "less is better"
 	if r.better == higher {
 		word = "more is better"
 	}
@@ -156,11 +154,8 @@ func (r row) verdict() string {
 	if r.aim == nil || !ok {
 		return ""
 	}
-	said, met := "≤ "+r.unit.of(r.aim.value), mine <= r.aim.value
-	if !r.aim.atMost {
-		said, met = "≥ "+r.unit.of(r.aim.value), mine >= r.aim.value
-	}
-	if met {
+	said := "≤ " + r.unit.of(r.aim.most)
+	if mine <= r.aim.most {
 		return said + ": met"
 	}
 	return said + ": **short**"

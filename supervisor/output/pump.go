@@ -19,7 +19,7 @@ const (
 	// the pipe gathers what comes for as long as linger. What a quiet program writes is read at once.
 	fewPieces = 3
 	streak    = 5 * time.Millisecond
-	linger    = time.Millisecond
+	linger    = 500 * time.Microsecond
 
 	// busyPipe is the pipe of a program that fills the usual one: it then waits for us less often. The kernel takes
 	// memory only for what is in it.
@@ -62,7 +62,7 @@ func (s *Stream) pumpOnce() (n int, eager bool) {
 	buf := s.hub.buffers.take()
 	defer s.hub.buffers.put(buf)
 	if n, ok := s.readOnce(*buf); ok {
-		if n == largePiece {
+		if n >= largePiece/2 { // the kernel fills no page with two writes that do not fit: a full pipe holds less
 			s.grow()
 		}
 		return n, s.pace.eager
