@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -38,6 +39,16 @@ func statusOf(t *testing.T, r *bufio.Reader) int {
 	return resp.StatusCode
 }
 
+// awaitIdle waits until the server has seen the end of its answers, which a client sees first.
+func (l *connections) awaitIdle(t *testing.T, want int) {
+	t.Helper()
+	poll(t, fmt.Sprint(want, " connections are idle"), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.idle.Len() == want
+	})
+}
+
 func TestConnectionsAreBounded(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,6 +71,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if got := statusOf(t, oldest); got != 200 {
 		t.Fatalf("got status %d, want 200", got)
 	}
+	s.conns.awaitIdle(t, 1)
 	for range 3 * most { // each stays open and idle
 		_, r := dialHTTP(t, addr, "/one")
 		if got := statusOf(t, r); got != 200 {
@@ -69,10 +81,16 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if _, err := oldest.ReadByte(); err != io.EOF {
 		t.Errorf("the oldest idle connection: got %v, want it closed", err)
 	}
+	s.conns.awaitIdle(t, most)
 	var waiting []*bufio.Reader
 	for range most {
 		_, r := dialHTTP(t, addr, "/wait")
-		<-asked
+		select {
+		case <-asked:
+		case <-time.After(20 * time.Second):
+			close(answer)
+			t.Fatal("a call was not heard")
+		}
 		waiting = append(waiting, r)
 	}
 	c, r := dialHTTP(t, addr, "")
@@ -86,6 +104,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			t.Errorf("a call that waited: got status %d, want 200", got)
 		}
 	}
+	s.conns.awaitIdle(t, most)
 	_, r = dialHTTP(t, addr, "/one")
 	if got := statusOf(t, r); got != 200 {
 		t.Errorf("afterwards: got status %d, want 200", got)
