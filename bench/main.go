@@ -79,7 +79,7 @@ func measure(ctx context.Context, match *regexp.Regexp, short bool, dir, out str
 		t.title = p.title
 		r.tables = append(r.tables, t)
 		if ctx.Err() != nil {
-			return errors.Join(failed, ctx.Err())
+			break // what was measured is written all the same
 		}
 	}
 	return errors.Join(failed, r.write(out))

@@ -111,7 +111,9 @@ func appendValue(b []byte, value any) ([]byte, error) {
 }
 
 func appendScalar(b []byte, tag, text string) []byte {
-	return append(b, "<value><"+tag+">"+text+"</"+tag+"></value>\n"...)
+	b = append(append(append(b, "<value><"...), tag...), '>')
+	b = append(append(append(b, text...), "</"...), tag...)
+	return append(b, "></value>\n"...)
 }
 
 func appendArray[T any](b []byte, values []T) ([]byte, error) {
@@ -143,6 +145,9 @@ func appendStruct(b []byte, s Struct) ([]byte, error) {
 // appendText escapes as Python's xmlrpc.client does, and replaces what XML cannot hold: logs carry escape sequences
 // and broken UTF-8, and a parser refuses the whole answer for one of those.
 func appendText(b []byte, s string) []byte {
+	if plain(s) {
+		return append(b, s...)
+	}
 	for len(s) > 0 {
 		i := strings.IndexFunc(s, special)
 		if i < 0 {
@@ -163,6 +168,16 @@ func appendText(b []byte, s string) []byte {
 		s = s[n:]
 	}
 	return b
+}
+
+// plain tells whether s is ASCII that stands as it is, as nearly every text does: it need not be looked at rune by rune.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '&' || c == '<' || c == '>' {
+			return false
+		}
+	}
+	return true
 }
 
 // special is what cannot stand in text as it is (XML 1.0, production 2).
