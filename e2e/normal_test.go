@@ -11,12 +11,15 @@ import (
 // normaliser takes out of a text what may differ between two right answers: paths, pids, ports, times.
 type normaliser struct {
 	pairs *strings.Replacer
+	port  *regexp.Regexp
 }
 
 func newNormaliser(dir string, port int, prog string) *normaliser {
-	return &normaliser{pairs: strings.NewReplacer(
-		dir, "$DIR", strconv.Itoa(port), "$PORT", prog, "$PROG",
-	)}
+	return &normaliser{
+		pairs: strings.NewReplacer(dir, "$DIR", prog, "$PROG"),
+		// a whole number: the digits may also be in the middle of a random name
+		port: regexp.MustCompile(`\b` + strconv.Itoa(port) + `\b`),
+	}
 }
 
 var rules = []struct {
@@ -36,7 +39,7 @@ var rules = []struct {
 }
 
 func (n *normaliser) text(s string) string {
-	s = n.pairs.Replace(s)
+	s = n.port.ReplaceAllString(n.pairs.Replace(s), "$$PORT")
 	for _, r := range rules {
 		s = r.re.ReplaceAllString(s, r.with)
 	}
