@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -277,6 +278,8 @@ func TestReopenLogs(t *testing.T) {
 func TestDrainHook(t *testing.T) {
 	dir, addr := t.TempDir(), free(t)
 	came, goOn := make(chan struct{}), make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(goOn) })
+	defer letGo()
 	up := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(came)
 		<-goOn
@@ -310,6 +313,7 @@ func TestDrainHook(t *testing.T) {
 	}
 	hook := make(chan string, 1)
 	go func() {
+		defer close(hook) // also when the request fails, which ends this goroutine
 		resp, body := a.do(true, "POST", "/api/v1/drain?wait=true")
 		if _, err := os.Stat(dir + "/stopped"); err == nil {
 			body += " but the program has been stopped"
@@ -323,7 +327,7 @@ func TestDrainHook(t *testing.T) {
 		t.Errorf("the hook ended while a request was in flight: %s", got)
 	default:
 	}
-	close(goOn)
+	letGo()
 	if got := <-served; got != "served" {
 		t.Errorf("the request in flight: got %q, want served", got)
 	}

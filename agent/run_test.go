@@ -184,8 +184,13 @@ func (a *testAgent) code() int {
 	select {
 	case <-a.ended:
 	case <-time.After(patience):
-		_ = a.cmd.Process.Kill()
-		<-a.ended
+		_ = a.cmd.Process.Signal(syscall.SIGABRT) // its goroutines are shown
+		select {
+		case <-a.ended:
+		case <-time.After(patience):
+			_ = a.cmd.Process.Kill()
+			a.t.Fatalf("the agent did not end within %s, and something holds its output open", patience)
+		}
 		a.t.Errorf("the agent did not end within %s", patience)
 	}
 	return a.cmd.ProcessState.ExitCode()
