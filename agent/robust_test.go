@@ -89,7 +89,11 @@ func TestStormsOfReloadsLeakNothing(t *testing.T) {
 	write(t, dir+"/inpod.yaml", settings(50))
 	poll(t, "the last settings", func() bool { return strings.Contains(a.get("/api/v1/config"), `"deadline":"1m"`) })
 	a.settled(before)
-	cut := func(s string) string { _, rest, _ := strings.Cut(s, `"pid":`); n, _, _ := strings.Cut(rest, ","); return n }
+	cut := func(s string) string {
+		_, rest, _ := strings.Cut(s, `"pid":`)
+		n, _, _ := strings.Cut(rest, ",")
+		return n
+	}
 	if now := a.get("/api/v1/programs/p"); cut(now) != cut(pid) || cut(pid) == "" {
 		t.Errorf("the program: got %s, want that it runs on as %s", now, pid)
 	}
