@@ -1,9 +1,14 @@
 package agent
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/inpod/inpod/config"
@@ -53,5 +58,49 @@ func TestControlSocketThatCannotBeHad(t *testing.T) {
 		if ln != nil || at != "" || err == nil || !strings.Contains(err.Error(), "admin.socket") {
 			t.Errorf("%s: got %v, %q, %v; want an error that names admin.socket", path, ln, at, err)
 		}
+	}
+}
+
+func TestListenUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.sock")
+	at := unixSocket{path: path, mode: 0o640, uid: os.Getuid(), gid: os.Getgid()}
+	first, err := listenUnix(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Lstat(path); err != nil || fi.Mode() != fs.ModeSocket|0o640 {
+		t.Errorf("the socket is %v, %v; want a socket of mode 0640", fi.Mode(), err)
+	}
+	if _, err := listenUnix(at); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("over a live socket: %v, want EADDRINUSE", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Close: %v, want no file", err)
+	}
+	stale, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = stale.Close()
+	second, err := listenUnix(at)
+	if err != nil {
+		t.Fatalf("over a stale socket: %v", err)
+	}
+	_ = second.Close()
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenUnix(at); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("over a file: %v, want an error that says what it is", err)
+	}
+	if data, err := os.ReadFile(path); string(data) != "precious" {
+		t.Errorf("the file is %q, %v; want it untouched", data, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -279,12 +281,12 @@ func askPeer(t *testing.T, job map[string]any, answer any) {
 // serve serves a handler on l until the test ends.
 func serve(t *testing.T, l net.Listener, o Options) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	srv := &http.Server{Handler: NewHandler(o)}
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, l, NewHandler(o), nil) }()
+	go func() { ended <- srv.Serve(l) }()
 	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
+		_ = srv.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
 	})
@@ -293,7 +295,7 @@ func serve(t *testing.T, l net.Listener, o Options) {
 // serveTCP serves a fake on a free port.
 func serveTCP(t *testing.T, o Options) (url string) {
 	t.Helper()
-	l, err := ListenTCP(t.Context(), "127.0.0.1", 0)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +307,7 @@ func serveTCP(t *testing.T, o Options) (url string) {
 func serveUnix(t *testing.T, o Options) (url string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
-	l, err := ListenUnix(t.Context(), path, 0o700, -1, -1)
+	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -318,47 +314,4 @@ func TestLogtail(t *testing.T) {
 	expect("old main")
 	_, _ = io.WriteString(mainLog, "new main\n")
 	expect("new main")
-}
-
-func TestListenUnix(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.sock")
-	first, err := ListenUnix(t.Context(), path, 0o640, os.Getuid(), os.Getgid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fi, err := os.Lstat(path); err != nil || fi.Mode() != fs.ModeSocket|0o640 {
-		t.Errorf("the socket is %v, %v", fi.Mode(), err)
-	}
-	if _, err := ListenUnix(t.Context(), path, 0o600, -1, -1); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("a live socket: %v, want EADDRINUSE", err)
-	}
-	if err := first.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("after Close: %v", err)
-	}
-	stale, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stale.(*net.UnixListener).SetUnlinkOnClose(false)
-	_ = stale.Close()
-	second, err := ListenUnix(t.Context(), path, 0o600, -1, -1)
-	if err != nil {
-		t.Fatalf("over a stale socket: %v", err)
-	}
-	_ = second.Close()
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ListenUnix(t.Context(), path, 0o600, -1, -1); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("over a file: %v", err)
-	}
-	if data, err := os.ReadFile(path); string(data) != "precious" {
-		t.Errorf("the file is %q, %v", data, err)
-	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
-	}
 }
