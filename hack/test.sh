@@ -6,8 +6,6 @@
 # As a plain user: as that user. As root: as root and then as nobody, with the same test binaries, which are
 # compiled once in a copy of the tree that nobody can read (a home directory often cannot be).
 set -euo pipefail
-# A shell's background job has SIGINT ignored, and so have its children: peers that a test interrupts would not notice.
-[ -n "${INPOD_TEST_SIGNALS:-}" ] || INPOD_TEST_SIGNALS=default exec env --default-signal=INT,QUIT,PIPE,HUP "$0" "$@"
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=1 # the race detector needs it
 [ $# -gt 0 ] || set -- ./...
@@ -15,8 +13,12 @@ timeout=20m
 # gotestsum prints a line a package, what failed in full, and the number of tests at the end.
 summary=(go tool gotestsum --format pkgname --format-icons text --format-hide-empty-pkg --hide-summary skipped)
 
+# test2json, and a shell that has put this script into the background, ignore SIGINT, and so would everything below:
+# peers that a test interrupts would not notice.
+signals=(env "--default-signal=INT,QUIT,PIPE,HUP")
+
 if [ "$(id -u)" != 0 ]; then
-    exec "${summary[@]}" -- -race -timeout "$timeout" "$@"
+    exec "${signals[@]}" "${summary[@]}" -- -race -timeout "$timeout" "$@"
 fi
 
 work=$(mktemp -d /tmp/inpod-test.XXXXXX)
@@ -71,7 +73,7 @@ left_over() {
 
 result=0
 echo "as root"
-"${summary[@]}" --raw-command -- "$work/run.sh" || result=1
+"${summary[@]}" --raw-command -- "$work/run.sh" "${signals[@]}" || result=1
 left_over root || result=1
 
 echo "as nobody"
@@ -80,6 +82,6 @@ mkdir "$work/home" "$work/tmp"
 chown -R "$user:$group" "$work/home" "$work/tmp" "$work/src"
 as_nobody=(setpriv --reuid "$user" --regid "$group" --clear-groups --inh-caps=-all --bounding-set=-all
     env -i "PATH=$PATH" "HOME=$work/home" "TMPDIR=$work/tmp" "TEST_BIN_DIR=$work/bin" "LANG=${LANG:-C.UTF-8}" "CI=${CI:-}")
-"${summary[@]}" --raw-command -- "$work/run.sh" "${as_nobody[@]}" || result=1
+"${summary[@]}" --raw-command -- "$work/run.sh" "${signals[@]}" "${as_nobody[@]}" || result=1
 left_over nobody || result=1
 exit "$result"
