@@ -12,9 +12,9 @@ import (
 
 // manyOf is what one start of many programs showed.
 type manyOf struct {
-	started, running       time.Duration
-	cpu, switched          float64 // idle: percent, switches a second
-	rss, private, perChild float64
+	started, running time.Duration
+	cpu, switched    float64 // idle: percent, switches a second
+	rss, private     float64
 }
 
 const sleeper = "sleep" // the name that the programs have after their exec
