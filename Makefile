@@ -50,7 +50,7 @@ bench: ## Measure beside Python supervisord, tini and s6; writes bench/RESULTS.m
 	$(GO) run ./bench
 
 docs: ## Regenerate docs/reference
-	$(GO) test ./config ./supervisor/ini -run Reference -update
+	$(GO) test ./config ./supervisor/ini ./cmd/inpod -run Reference -update
 
 clean: ## Remove what was built, trained and cached here
 	rm -rf bin .demo examples/digits/model.npz examples/digits/__pycache__
