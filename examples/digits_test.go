@@ -272,10 +272,13 @@ func TestDigitsBusyPort(t *testing.T) {
 	t.Parallel()
 	ctx := within(t, time.Minute)
 	d := newDigits(t)
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var ln net.Listener
+	// A process that another test is just starting may hold the probe of freePorts until its exec.
+	eventually(ctx, t, "the port is free", func() (ok bool) {
+		var err error
+		ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
+		return err == nil
+	})
 	defer ln.Close()
 	out, err := script(ctx, append(d.env, "DEMO_ONCE=1"), "digits/demo.sh", inpod).CombinedOutput()
 	exit, isExit := err.(*exec.ExitError)

@@ -40,7 +40,11 @@ func TestLeftovers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				waitUntil(t, func() bool { m, _ := readMember(pid); return m.Name == "sleep" }, "no sleep")
+				// One that hides is not hidden before its parent has ended and it is ours.
+				waitUntil(t, func() bool {
+					m, _ := readMember(pid)
+					return m.Name == "sleep" && (m.PPID == os.Getpid()) == test.hidden
+				}, "no sleep")
 				before := p.Descendants()
 				if found := slices.ContainsFunc(before, func(m Member) bool { return m.PID == pid }); found == test.hidden {
 					t.Errorf("got descendants %v, want %d among them: %v", before, pid, !test.hidden)
