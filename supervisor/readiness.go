@@ -182,18 +182,11 @@ func (p *process) helper(line string) (proc.Spec, error) {
 	if len(argv) == 0 {
 		return proc.Spec{}, errors.New("command is empty")
 	}
-	path, ok := p.cfg.Environment["PATH"]
-	if !ok {
-		path = p.sup.path
-	}
-	file, err := proc.LookPath(argv[0], path)
+	file, err := p.lookPath(argv[0])
 	if err != nil {
 		return proc.Spec{}, err
 	}
-	spec := proc.Spec{
-		Path: file, Argv: argv, Dir: p.cfg.Directory, Env: p.environment(),
-		UID: proc.Unchanged, GID: proc.Unchanged, Umask: p.cfg.Umask,
-	}
+	spec := p.spec(file, argv)
 	if said := p.setUser(&spec); said != "" {
 		return spec, errors.New(said)
 	}

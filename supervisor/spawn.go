@@ -32,11 +32,23 @@ func (p *process) command() (string, error) {
 		}
 		return "", fmt.Errorf("can't parse command %s: No closing quotation", pyRepr(p.cfg.Command))
 	}
+	return p.lookPath(p.cfg.Argv[0])
+}
+
+// lookPath finds a command where the program's own environment says.
+func (p *process) lookPath(file string) (string, error) {
 	path, ok := p.cfg.Environment["PATH"]
 	if !ok {
 		path = p.sup.path
 	}
-	return proc.LookPath(p.cfg.Argv[0], path)
+	return proc.LookPath(file, path)
+}
+
+// spec is what the program and the commands that serve it are started with alike.
+func (p *process) spec(file string, argv []string) proc.Spec {
+	spec := proc.NewSpec(file)
+	spec.Argv, spec.Dir, spec.Env, spec.Umask = argv, p.cfg.Directory, p.environment(), p.cfg.Umask
+	return spec
 }
 
 // startSpawn spawns in a goroutine of its own: an execve from a dead network disk, or a hook, must not keep the
@@ -82,10 +94,8 @@ func (p *process) spawn(ctx context.Context) (*run, error) {
 		return nil, err
 	}
 	r := &run{started: make(chan struct{})}
-	spec := proc.Spec{
-		Path: file, Argv: p.cfg.Argv, Dir: p.cfg.Directory, Env: p.environment(),
-		UID: proc.Unchanged, GID: proc.Unchanged, Umask: p.cfg.Umask, Nice: p.cfg.Nice, OOMScoreAdj: p.cfg.OOMScoreAdj,
-	}
+	spec := p.spec(file, p.cfg.Argv)
+	spec.Nice, spec.OOMScoreAdj = p.cfg.Nice, p.cfg.OOMScoreAdj
 	childEnds, err := p.plumb(r, &spec)
 	if err != nil {
 		close(r.started)
