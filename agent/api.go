@@ -9,15 +9,18 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/inpod/inpod/proxy"
 	"github.com/inpod/inpod/supervisor"
 )
 
 // Load is the body of /load.
 type Load struct {
 	InFlight int    `json:"in_flight"`
-	Queued   int    `json:"queued"` // 0 until routes have queues
+	Queued   int    `json:"queued"`
 	Draining bool   `json:"draining"`
 	Phase    string `json:"phase"`
+	// Routes has every route, in the order of the settings.
+	Routes []proxy.RouteState `json:"routes"`
 }
 
 // PhaseInfo is the body of /api/v1/phase, and of /api/v1/drain.
@@ -47,7 +50,11 @@ type ProgramInfo struct {
 
 func (a *agent) handleLoad(w http.ResponseWriter, _ *http.Request) {
 	p := a.phase.get()
-	writeJSON(w, http.StatusOK, Load{InFlight: a.proxy.InFlight(), Draining: p >= PhaseDraining, Phase: p.String()})
+	load := Load{InFlight: a.proxy.InFlight(), Draining: p >= PhaseDraining, Phase: p.String(), Routes: a.proxy.Routes()}
+	for _, r := range load.Routes {
+		load.Queued += r.Queued
+	}
+	writeJSON(w, http.StatusOK, load)
 }
 
 func (a *agent) phaseInfo() PhaseInfo {

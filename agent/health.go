@@ -14,7 +14,17 @@ type healthCheck struct {
 	note   string // a warning, which fails nothing
 }
 
-// readyChecks are those of /readyz: the phase, and each program with a readiness check.
+// routesReady tells whether every route has a healthy, warmed-up upstream.
+func (a *agent) routesReady() bool {
+	for _, r := range a.proxy.Routes() {
+		if !r.Ready {
+			return false
+		}
+	}
+	return true
+}
+
+// readyChecks are those of /readyz: the phase, each program with a readiness check, and each route.
 func (a *agent) readyChecks() []healthCheck {
 	phase := healthCheck{name: "phase"}
 	if p := a.phase.get(); p != PhaseReady {
@@ -33,6 +43,13 @@ func (a *agent) readyChecks() []healthCheck {
 			}
 			checks = append(checks, c)
 		}
+	}
+	for _, r := range a.proxy.Routes() {
+		c := healthCheck{name: "route/" + r.Name}
+		if !r.Ready {
+			c.reason = r.Detail
+		}
+		checks = append(checks, c)
 	}
 	reload := healthCheck{name: "config"}
 	if _, err := a.reload.last(); err != nil {

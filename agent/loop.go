@@ -137,8 +137,8 @@ func (r *run) checkReady(ticker *time.Ticker) {
 		ticker.Stop()
 		return
 	}
-	if ok, _ := r.gen.ready(); ok {
-		r.a.phase.set(PhaseReady, "every program is ready")
+	if ok, _ := r.gen.ready(); ok && r.a.routesReady() {
+		r.a.phase.set(PhaseReady, "every program and every route is ready")
 		ticker.Stop()
 	}
 }

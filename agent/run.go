@@ -182,7 +182,7 @@ func (a *agent) startListeners(l *loaded) error {
 	if err := a.servers.listenPrograms(l.ini); err != nil {
 		return err
 	}
-	a.proxy = proxy.New(a.log)
+	a.proxy = proxy.New(proxy.Options{Log: a.log, NewCheck: a.newCheck})
 	a.onExit(a.proxy.Close)
 	return a.proxy.Apply(l.cfg.Proxy)
 }

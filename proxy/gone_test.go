@@ -77,7 +77,7 @@ func TestClientThatGoesAwayCancelsTheRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			if resp, err := client(t).Do(req); err == nil {
+			if resp, err := httpClient(t).Do(req); err == nil {
 				io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 			}
@@ -104,7 +104,7 @@ func TestClientThatGoesAwayCancelsTheRequest(t *testing.T) {
 // leaves no deadline behind and takes nothing away.
 func TestSlowAnswersOnOneConnection(t *testing.T) {
 	up := server(t, func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(3 * watchAfter)
+		<-time.After(60 * time.Millisecond)
 		io.WriteString(w, r.URL.Path)
 	})
 	_, url := start(t, config.Route{Upstream: up})

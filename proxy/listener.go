@@ -1,216 +1,187 @@
 package proxy
 
 import (
-	"errors"
-	"fmt"
-	"math"
 	"net"
-	"sync"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
-	"github.com/valyala/fasthttp"
+	"github.com/inpod/inpod/proxy/poll"
+	"golang.org/x/sys/unix"
 )
 
 const (
-	// headerTimeout bounds how long a client may take to send its request line and headers.
-	headerTimeout = 30 * time.Second
-	// bodyIdle bounds a pause of a body that should move, in either direction; there is no bound on the whole.
-	bodyIdle = 60 * time.Second
-	// headerBytes is the most that a request line and headers may take.
-	headerBytes = 16 << 10
+	// acceptsAtOnce is what a listener takes before its loop looks after the others.
+	acceptsAtOnce = 64
+	// acceptPause is how long a listener rests when no descriptor can be had.
+	acceptPause = 50 * time.Millisecond
+	// evictTries bounds the search for an idle connection that makes room for a new one.
+	evictTries = 64
 )
 
-// listener is one address and the routes behind it.
+// listener is one address and the routes behind it. It belongs to the loop of its home worker and hands connections to
+// all of them in turn.
 type listener struct {
-	net.Listener
+	poll.Sock
 	p      *Proxy
-	server *fasthttp.Server
-	routes atomic.Pointer[[]*route]
-
-	begun   sync.Once
-	stopped atomic.Bool
-	served  chan struct{} // closed when Serve has returned
-
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	none  sync.Cond // on mu; signalled when conns is empty
+	home   *worker
+	addr   net.Addr
+	routes atomic.Pointer[table]
+	secure atomic.Pointer[certificates] // nil: no TLS
+	keep   atomic.Int64                 // idle time of connections, nanoseconds
+	next   int
+	back   *reentry // the way of inpod's own HTTP/2 and TLS side into the loops
 }
 
-func newListener(p *Proxy, ln net.Listener, keepAlive time.Duration) *listener {
-	l := &listener{Listener: ln, p: p, served: make(chan struct{}), conns: map[*conn]struct{}{}}
-	l.none.L = &l.mu
-	l.server = &fasthttp.Server{
-		Handler:               l.handle,
-		ErrorHandler:          badRequest,
-		HeaderReceived:        bodyDeadline,
-		ConnState:             connState,
-		ReadTimeout:           headerTimeout,
-		IdleTimeout:           keepAlive,
-		ReadBufferSize:        headerBytes,
-		MaxRequestBodySize:    math.MaxInt,
-		StreamRequestBody:     true,
-		NoDefaultServerHeader: true,
-		NoDefaultContentType:  true,
-		// A multipart body is the upstream's to parse.
-		DisablePreParseMultipartForm: true,
-		CloseOnShutdown:              true,
-		Logger:                       quiet{},
+// listen binds addr. The descriptor is taken out of Go's poller: a loop of ours watches it.
+func listen(p *Proxy, home *worker, addr string) (*listener, int, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, -1, err
 	}
-	return l
+	defer ln.Close()
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return nil, -1, err
+	}
+	fd := -1
+	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, -1, err
+	}
+	l := &listener{p: p, home: home, addr: ln.Addr()}
+	l.back = newReentry(l)
+	return l, fd, nil
 }
 
-// quiet drops what fasthttp logs: the errors of clients' connections, which are counted instead.
-type quiet struct{}
-
-func (quiet) Printf(string, ...any) {}
-
-func (l *listener) setRoutes(rs []*route) {
-	old := l.routes.Swap(&rs)
-	if old == nil {
-		return
-	}
-	for _, r := range *old {
-		r.upstream.closeIdle()
-	}
-}
-
-func (l *listener) start() {
-	l.begun.Do(func() {
-		go func() {
-			defer close(l.served)
-			if err := l.server.Serve(l); err != nil && !l.stopped.Load() {
-				l.p.log.Error("cannot accept connections", "part", "proxy", "address", l.Addr().String(), "error", err)
-			}
-		}()
+// start begins to accept.
+func (l *listener) start(fd int) {
+	l.home.loop.Post(func() {
+		if err := l.home.loop.AddListener(fd, l, &l.Sock); err != nil {
+			l.p.log.Error("cannot watch a listener", "address", l.addr.String(), "error", err)
+			unix.Close(fd)
+		}
 	})
 }
 
+func (l *listener) keepAlive() time.Duration { return time.Duration(l.keep.Load()) }
+
+// Event implements poll.Handler: connections wait.
+func (l *listener) Event() {
+	for range acceptsAtOnce {
+		fd, sa, err := l.Accept()
+		if err == poll.ErrAgain {
+			return
+		}
+		if err != nil {
+			// No descriptor or no memory: rest, or the loop would spin.
+			l.p.log.Warn("cannot accept a connection", "address", l.addr.String(), "error", err)
+			_ = l.Pause()
+			l.SetDeadline(l.home.loop.Now() + int64(acceptPause))
+			return
+		}
+		l.took(fd, sa)
+	}
+}
+
+// Timeout implements poll.Handler.
+func (l *listener) Timeout() { _ = l.Resume() }
+
+// Abort implements poll.Handler.
+func (l *listener) Abort() {}
+
+// took hands a connection to a worker, or to TLS.
+func (l *listener) took(fd int, sa unix.Sockaddr) {
+	if l.p.Connections() >= l.p.maxConnections.Load() && !l.home.evict() {
+		l.p.metrics.turnedAway.Add(1)
+		_, _ = unix.Write(fd, tooMany)
+		unix.Close(fd)
+		return
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	from := origin{addr: addrOf(sa), proto: "http"}
+	if l.secure.Load() != nil {
+		l.p.front.secure(l, fd, from)
+		return
+	}
+	workers := l.p.workers
+	l.next = (l.next + 1) % len(workers)
+	w := workers[l.next]
+	if w == l.home {
+		w.adopt(fd, l, from)
+		return
+	}
+	if !w.loop.Post(func() { w.adopt(fd, l, from) }) {
+		unix.Close(fd)
+	}
+}
+
+var tooMany = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nRetry-After: 1\r\n" +
+	ErrorHeader + ": too_many_connections\r\nConnection: close\r\n\r\ntoo many connections\n")
+
+// evict closes a connection that is between two requests, to make room.
+func (w *worker) evict() bool {
+	tries := 0
+	for c := w.clients.next; c != &w.clients && tries < evictTries; c = c.next {
+		if tries++; c.state == idle && !c.In {
+			c.close()
+			return true
+		}
+	}
+	return false
+}
+
+func addrOf(sa unix.Sockaddr) netip.Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(sa.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(sa.Addr).Unmap()
+	}
+	return netip.Addr{}
+}
+
+// stopAccepting takes what waits and closes the listener. It returns when that is done.
 func (l *listener) stopAccepting() {
-	l.stopped.Store(true)
-	l.Listener.Close()
+	done := make(chan struct{})
+	if !l.home.loop.Post(func() {
+		defer close(done)
+		for l.FD() >= 0 {
+			fd, sa, err := l.Accept()
+			if err != nil {
+				l.Sock.Close()
+				return
+			}
+			l.took(fd, sa)
+		}
+	}) {
+		return
+	}
+	<-done
 }
 
 // retire lets a listener go whose routes are gone: what is in flight ends, idle connections are cut.
 func (l *listener) retire() {
 	l.stopAccepting()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		c.retired.Store(true)
-		if !c.busy.Load() {
-			c.TCPConn.Close()
-		}
+	for _, w := range l.p.workers {
+		w.loop.Post(func() {
+			w.each(func(c *client) {
+				if c.l != l {
+					return
+				}
+				if c.state == idle {
+					c.close()
+					return
+				}
+				c.retired = true
+				if c.state == tunnelling {
+					c.goAway()
+				}
+			})
+		})
 	}
-}
-
-// cut closes every connection, whatever is going on there.
-func (l *listener) cut() {
-	l.stopAccepting()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		// A reset tells the client that what it has is not all: with FIN a body without a length would look whole.
-		if c.busy.Load() {
-			c.SetLinger(0)
-		}
-		c.TCPConn.Close()
-	}
-}
-
-func (l *listener) wait() {
-	<-l.served
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.conns) > 0 {
-		l.none.Wait()
-	}
-	for _, r := range *l.routes.Load() {
-		r.upstream.closeIdle()
-	}
-}
-
-// Accept hands fasthttp connections that are counted.
-func (l *listener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	c := &conn{TCPConn: nc.(*net.TCPConn), l: l}
-	l.mu.Lock()
-	l.conns[c] = struct{}{}
-	l.mu.Unlock()
-	return c, nil
-}
-
-// conn is a client's connection. TCPConn is embedded so that its ReadFrom is seen.
-type conn struct {
-	*net.TCPConn
-	l       *listener
-	busy    atomic.Bool // a request is in flight
-	retired atomic.Bool
-	done    func() // called when the request has ended; set by the handler
-	once    sync.Once
-}
-
-// Close is called once by fasthttp, and maybe by cut before.
-func (c *conn) Close() error {
-	err := c.TCPConn.Close()
-	c.once.Do(func() {
-		c.l.mu.Lock()
-		defer c.l.mu.Unlock()
-		delete(c.l.conns, c)
-		if len(c.l.conns) == 0 {
-			c.l.none.Broadcast()
-		}
-	})
-	return err
-}
-
-// begin marks the request that is in flight; done is called when its response has been written to the end, or the
-// connection is closed.
-func (c *conn) begin(done func()) {
-	c.done = done
-	c.busy.Store(true)
-}
-
-func (c *conn) end() {
-	if c.busy.CompareAndSwap(true, false) {
-		c.done()
-	}
-}
-
-// connState is told when a response has been flushed (idle) and when the connection is over. Only then has a
-// request ended: the body's last byte may be in a buffer when its stream is closed.
-func connState(nc net.Conn, s fasthttp.ConnState) {
-	c, ok := nc.(*conn)
-	if !ok {
-		return
-	}
-	if s == fasthttp.StateIdle || s == fasthttp.StateClosed {
-		c.end()
-		if s == fasthttp.StateIdle && c.retired.Load() {
-			c.TCPConn.Close()
-		}
-	}
-}
-
-// bodyDeadline replaces the deadline of the headers; body moves it on as long as bytes come.
-func bodyDeadline(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-	return fasthttp.RequestConfig{ReadTimeout: bodyIdle}
-}
-
-// badRequest answers what fasthttp could not read as a request.
-func badRequest(ctx *fasthttp.RequestCtx, err error) {
-	ctx.Response.Header.SetConnectionClose()
-	var small *fasthttp.ErrSmallBuffer
-	var ne net.Error
-	switch {
-	case errors.As(err, &small):
-		fail(ctx, fasthttp.StatusRequestHeaderFieldsTooLarge, "headers_too_large", fmt.Sprintf("the request's headers are larger than %d bytes", headerBytes))
-	case errors.As(err, &ne) && ne.Timeout():
-		fail(ctx, fasthttp.StatusRequestTimeout, "client_timeout", "the request did not come in time")
-	default:
-		fail(ctx, fasthttp.StatusBadRequest, "bad_request", "this is not a valid HTTP/1.1 request")
-	}
+	l.back.close()
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/proxy/http1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -24,23 +25,45 @@ import (
 // start runs a proxy in front of upstream and returns it with its URL.
 func start(t *testing.T, routes ...config.Route) (*Proxy, string) {
 	t.Helper()
-	p := New(slog.New(slog.DiscardHandler))
+	p := newProxy()
 	t.Cleanup(p.Close)
 	for i := range routes {
-		if routes[i].Listen == "" {
-			routes[i].Listen = "127.0.0.1:0"
-		}
-		if routes[i].Timeout == 0 {
-			routes[i].Timeout = 5 * time.Second
-		}
-		if routes[i].Path == "" {
-			routes[i].Path = "/"
-		}
+		routes[i] = withDefaults(routes[i])
 	}
 	if err := p.Apply(config.Proxy{KeepAlive: 10 * time.Second, Routes: routes}); err != nil {
 		t.Fatal(err)
 	}
 	return p, "http://" + p.Addr("127.0.0.1:0").String()
+}
+
+func newProxy() *Proxy { return New(Options{Log: slog.New(slog.DiscardHandler)}) }
+
+// withDefaults fills in what config would.
+func withDefaults(r config.Route) config.Route {
+	or := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	if r.Listen == "" {
+		r.Listen = "127.0.0.1:0"
+	}
+	if r.Path == "" {
+		r.Path = "/"
+	}
+	if r.OverloadStatus == "" {
+		r.OverloadStatus = "503"
+	}
+	if r.Health == "" {
+		r.Health = config.Off
+	}
+	if r.Buffer == 0 {
+		r.Buffer = 64 << 10
+	}
+	or(&r.Timeout, 5*time.Second)
+	or(&r.IdleTimeout, time.Minute)
+	or(&r.QueueTimeout, 5*time.Second)
+	return r
 }
 
 func server(t *testing.T, h http.HandlerFunc) string {
@@ -50,7 +73,7 @@ func server(t *testing.T, h http.HandlerFunc) string {
 	return s.Listener.Addr().String()
 }
 
-func client(t *testing.T) *http.Client {
+func httpClient(t *testing.T) *http.Client {
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
@@ -95,7 +118,7 @@ func TestRequestsArePassedOn(t *testing.T) {
 		req.Header.Set("Te", "trailers")
 		req.Header.Set("X-Forwarded-For", "10.1.1.1")
 		req.Header.Set("User-Agent", "")
-		resp, err := client(t).Do(req)
+		resp, err := httpClient(t).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +145,7 @@ func TestLongestPathWins(t *testing.T) {
 		if path == "/jupyterx" {
 			want = "root/jupyterx"
 		}
-		if _, got := get(t, client(t), url+path); got != want {
+		if _, got := get(t, httpClient(t), url+path); got != want {
 			t.Errorf("GET %s: got %q, want %q", path, got, want)
 		}
 	}
@@ -130,8 +153,9 @@ func TestLongestPathWins(t *testing.T) {
 
 func TestNoRouteIs404(t *testing.T) {
 	_, url := start(t, config.Route{Path: "/a", Upstream: "127.0.0.1:1"})
-	resp, body := get(t, client(t), url+"/b")
-	if want := `{"error":"no route for /b"}` + "\n"; resp.StatusCode != 404 || body != want || resp.Header.Get(ErrorHeader) != "no_route" {
+	resp, body := get(t, httpClient(t), url+"/b")
+	want := fmt.Sprintf(`{"error":"no route for %s/b","reason":"no_route","hint":"proxy.routes has the routes; /load on the admin port lists them"}`+"\n", resp.Request.URL.Host)
+	if resp.StatusCode != 404 || body != want || resp.Header.Get(ErrorHeader) != "no_route" {
 		t.Errorf("got %d %q %q, want 404 no_route %q", resp.StatusCode, resp.Header.Get(ErrorHeader), body, want)
 	}
 }
@@ -191,13 +215,13 @@ func TestUpstreamFailures(t *testing.T) {
 	}{
 		{"/down", 502, "upstream_down", "cannot connect to the upstream " + down + ": connection refused"},
 		{"/closed", 502, "upstream_closed", "the upstream " + ln.Addr().String() + " closed the connection without an answer"},
-		{"/nonsense", 502, "upstream_bad_response", "the upstream " + ln.Addr().String() + " sent no valid HTTP response"},
+		{"/nonsense", 502, "upstream_bad_response", "the upstream " + ln.Addr().String() + " sent no valid HTTP response: the upstream's response: the status line is not HTTP/1.0 or HTTP/1.1, a status and a reason"},
 		{"/slow", 504, "upstream_timeout", "the upstream " + slow + " gave no answer within 50ms"},
 	} {
 		tries.Store(0)
-		resp, body := get(t, client(t), url+tt.path)
-		want := fmt.Sprintf("{\"error\":%q}\n", tt.text)
-		if resp.StatusCode != tt.status || resp.Header.Get(ErrorHeader) != tt.reason || body != want {
+		resp, body := get(t, httpClient(t), url+tt.path)
+		want := fmt.Sprintf("{\"error\":%q,\"reason\":%q", tt.text, tt.reason)
+		if resp.StatusCode != tt.status || resp.Header.Get(ErrorHeader) != tt.reason || !strings.HasPrefix(body, want) {
 			t.Errorf("%s:\n got %d %s %s\nwant %d %s %s", tt.path, resp.StatusCode, resp.Header.Get(ErrorHeader), body, tt.status, tt.reason, want)
 		}
 		if n := tries.Load(); n > 1 {
@@ -217,7 +241,7 @@ func TestConnectionThatTheUpstreamClosedIsNotUsed(t *testing.T) {
 	srv.Start()
 	defer srv.Close()
 	_, url := start(t, config.Route{Upstream: srv.Listener.Addr().String()})
-	c := client(t)
+	c := httpClient(t)
 	for i := range 50 {
 		if resp, body := get(t, c, url); resp.StatusCode != 200 || body != "ok" {
 			t.Fatalf("request %d: got %d %q, want 200 ok", i, resp.StatusCode, body)
@@ -240,7 +264,7 @@ func TestResponseArrivesAsItIsWritten(t *testing.T) {
 			io.WriteString(w, "second")
 		})
 		_, url := start(t, config.Route{Upstream: up})
-		resp, err := client(t).Get(url)
+		resp, err := httpClient(t).Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +292,7 @@ func TestBrokenResponseIsAnError(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		})
 		_, url := start(t, config.Route{Upstream: up})
-		resp, err := client(t).Get(url)
+		resp, err := httpClient(t).Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,7 +327,7 @@ func TestUploadIsStreamed(t *testing.T) {
 		req, _ := http.NewRequest("POST", url, &zeros{n: size})
 		req.ContentLength = length
 		req.Header.Set("Content-Type", "multipart/form-data; boundary=x") // must not be parsed here
-		resp, err := client(t).Do(req)
+		resp, err := httpClient(t).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -321,7 +345,7 @@ func TestEarlyAnswerToAnUpload(t *testing.T) {
 		http.Error(w, "too much", http.StatusRequestEntityTooLarge)
 	})
 	_, url := start(t, config.Route{Upstream: up})
-	c := client(t)
+	c := httpClient(t)
 	for range 3 { // what is left of the body must not be taken for the next request
 		resp, err := c.Post(url, "text/plain", &zeros{n: 8 << 20})
 		if err != nil {
@@ -340,11 +364,11 @@ func TestBusyPortNamesTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	p := New(slog.New(slog.DiscardHandler))
+	p := newProxy()
 	defer p.Close()
 	err = p.Apply(config.Proxy{Routes: []config.Route{
-		{Listen: "127.0.0.1:0", Path: "/", Upstream: "127.0.0.1:1"},
-		{Listen: ln.Addr().String(), Path: "/", Upstream: "127.0.0.1:1"},
+		withDefaults(config.Route{Upstream: "127.0.0.1:1"}),
+		withDefaults(config.Route{Listen: ln.Addr().String(), Upstream: "127.0.0.1:1"}),
 	}})
 	want := fmt.Sprintf("cannot listen on %q (proxy.routes[1].listen): listen tcp %s: bind: address already in use", ln.Addr(), ln.Addr())
 	if err == nil || err.Error() != want {
@@ -367,7 +391,7 @@ func TestDrainLosesNothing(t *testing.T) {
 		io.WriteString(w, "end")
 	})
 	p, url := start(t, config.Route{Upstream: up})
-	c := client(t)
+	c := httpClient(t)
 	if resp, _ := get(t, c, url); resp.Close {
 		t.Error("Connection: close before the drain")
 	}
@@ -384,7 +408,7 @@ func TestDrainLosesNothing(t *testing.T) {
 	<-begun
 
 	p.BeginDrain()
-	if resp, body := get(t, client(t), url); !resp.Close || body != "end" {
+	if resp, body := get(t, httpClient(t), url); !resp.Close || body != "end" {
 		t.Errorf("while draining: close %v, body %q; want true, end", resp.Close, body)
 	}
 	p.StopAccepting()
@@ -417,11 +441,11 @@ func TestApplyChangesRoutesByDifference(t *testing.T) {
 	a := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "a") })
 	b := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "b") })
 	p, url := start(t, config.Route{Upstream: a})
-	c := client(t)
+	c := httpClient(t)
 	if _, got := get(t, c, url); got != "a" {
 		t.Errorf("before: got %q, want a", got)
 	}
-	route := config.Route{Listen: "127.0.0.1:0", Path: "/", Upstream: b, Timeout: time.Second}
+	route := withDefaults(config.Route{Upstream: b})
 	if err := p.Apply(config.Proxy{KeepAlive: time.Second, Routes: []config.Route{route}}); err != nil {
 		t.Fatal(err)
 	}
@@ -441,7 +465,7 @@ func TestMetrics(t *testing.T) {
 	p, url := start(t, config.Route{Upstream: up})
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(p)
-	c := client(t)
+	c := httpClient(t)
 	for range 3 {
 		get(t, c, url)
 	}
@@ -467,7 +491,7 @@ func TestBadRequests(t *testing.T) {
 	for _, tt := range []struct{ name, raw, want string }{
 		{"nonsense", "hello\r\n\r\n", "400"},
 		{"both lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
-		{"huge header", "GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", headerBytes) + "\r\n\r\n", "431"},
+		{"huge header", "GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", http1.MaxHead) + "\r\n\r\n", "431"},
 	} {
 		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {

@@ -1,231 +1,297 @@
 package proxy
 
 import (
-	"bufio"
-	"errors"
-	"fmt"
+	"context"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/valyala/fasthttp"
+	"github.com/inpod/inpod/proxy/http1"
+	"github.com/inpod/inpod/proxy/poll"
+	"golang.org/x/sys/unix"
 )
 
 const (
 	dialTimeout = 5 * time.Second
-	// upstreamIdle is how long a connection is kept for the next request. uvicorn closes at 5 s, the shortest of
-	// the common servers: be earlier.
+	// upstreamIdle is how long a connection is kept for the next request. uvicorn closes at 5 s, the shortest of the
+	// common servers: be earlier.
 	upstreamIdle = 4 * time.Second
-	maxIdle      = 256
+	// maxIdle bounds the idle connections of one worker to one upstream.
+	maxIdle = 256
+	// resolveAge is how long the answer of the resolver is used.
+	resolveAge = 5 * time.Second
 )
 
-// upstream is a server behind a route with the connections that wait for the next request.
+// upstream is a server behind a route. Each worker has its own connections to it, so taking one needs no lock.
 type upstream struct {
-	addr string
+	addr  string
+	pools []pool // by worker
 
-	mu   sync.Mutex
-	idle []*upConn // the last used is at the end
+	fixed netip.AddrPort // when addr has an IP address
+	mu    sync.Mutex     // guards what follows: the addresses of a name
+	found []netip.AddrPort
+	until time.Time
+	turn  atomic.Uint32
 }
 
-// upConn is a connection to an upstream. It counts what was written: only a request of which no byte went out may
-// be sent again.
-type upConn struct {
-	net.Conn
-	br      *bufio.Reader
-	bw      *bufio.Writer
-	since   time.Time // when it became idle
-	written int64
-	reused  bool
-	client  *watch // of the request that is being answered; nil between requests
-	readErr error  // what the socket said last; fasthttp's errors hide it
+// pool holds the idle connections of a worker; the last used is at the end.
+type pool struct{ idle []*upConn }
+
+func newUpstream(addr string, workers int) *upstream {
+	u := &upstream{addr: addr, pools: make([]pool, workers)}
+	u.fixed, _ = netip.ParseAddrPort(addr) // zero for a name
+	return u
 }
 
-func newUpstream(addr string) *upstream { return &upstream{addr: addr} }
-
-// Write gives the upstream bodyIdle to take some bytes.
-func (c *upConn) Write(p []byte) (int, error) {
-	c.SetWriteDeadline(time.Now().Add(bodyIdle))
-	n, err := c.Conn.Write(p)
-	c.written += int64(n)
-	return n, err
-}
-
-func (c *upConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.readErr = err
-	return n, err
-}
-
-// alive looks whether an idle connection was closed by the upstream, or holds bytes that nobody asked for.
-func (c *upConn) alive() bool {
-	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		return false
+// address is where to connect to, when that is known without asking the resolver.
+func (u *upstream) address() (netip.AddrPort, bool) {
+	if u.fixed.IsValid() {
+		return u.fixed, true
 	}
-	quiet := false
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = e == syscall.EAGAIN
-	})
-	return err == nil && quiet && c.br.Buffered() == 0
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.found) == 0 || time.Now().After(u.until) {
+		return netip.AddrPort{}, false
+	}
+	return u.found[int(u.turn.Add(1))%len(u.found)], true
 }
 
-func (u *upstream) get(fresh bool) (*upConn, error) {
-	for !fresh {
-		c := u.pop()
-		if c == nil {
+// resolve asks the resolver. It blocks, and is not called by a worker.
+func (u *upstream) resolve(ctx context.Context) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(u.addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	n, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	found := make([]netip.AddrPort, len(ips))
+	for i, ip := range ips {
+		found[i] = netip.AddrPortFrom(ip.Unmap(), uint16(n))
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.found, u.until = found, time.Now().Add(resolveAge)
+	return found[0], nil
+}
+
+// upConn is a connection to an upstream: dialled, used by one client at a time, idle in between.
+type upConn struct {
+	poll.Sock
+	w *worker
+	u *upstream
+	c *client // that it works for; nil while it is idle
+
+	connecting bool
+	reused     bool   // has served a request before
+	heard      bool   // some byte of the response has come
+	written    uint64 // bytes of all requests
+	before     uint64 // bytes of the requests before this one
+	in         []byte // the beginning of a response's head
+}
+
+// take gives an idle connection that is still good, nil when there is none.
+func (w *worker) take(u *upstream) *upConn {
+	p := &u.pools[w.id]
+	for n := len(p.idle); n > 0; n = len(p.idle) {
+		up := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		// The upstream may have closed it since epoll was asked, or have sent what nobody asked for.
+		if up.Quiet() {
+			up.SetDeadline(0)
+			up.reused, up.before = true, up.written
+			return up
+		}
+		up.Close()
+	}
+	return nil
+}
+
+// park puts a connection back for the next request.
+func (w *worker) park(up *upConn) {
+	p := &up.u.pools[w.id]
+	up.c, up.heard = nil, false
+	if len(p.idle) >= maxIdle || up.Hup || w.p.closing.Load() {
+		up.drop()
+		return
+	}
+	up.SetDeadline(w.loop.Now() + int64(upstreamIdle))
+	p.idle = append(p.idle, up)
+}
+
+// drop closes a connection.
+func (up *upConn) drop() {
+	if up.in != nil {
+		up.w.put(up.in)
+		up.in = nil
+	}
+	up.c = nil
+	up.Close()
+}
+
+// unpool forgets an idle connection that is over.
+func (up *upConn) unpool() {
+	p := &up.u.pools[up.w.id]
+	for i, other := range p.idle {
+		if other == up {
+			p.idle = append(p.idle[:i], p.idle[i+1:]...)
 			break
 		}
-		if time.Since(c.since) < upstreamIdle && c.alive() {
-			c.written, c.reused = 0, true
-			return c, nil
-		}
-		c.Close()
 	}
-	nc, err := net.DialTimeout("tcp", u.addr, dialTimeout)
+	up.drop()
+}
+
+// closeIdle closes a worker's idle connections to u.
+func (w *worker) closeIdle(u *upstream) {
+	p := &u.pools[w.id]
+	for _, up := range p.idle {
+		up.drop()
+	}
+	p.idle = nil
+}
+
+// dial begins a connection for c. Its outcome is an event.
+func (w *worker) dial(c *client, u *upstream, to netip.AddrPort) (*upConn, error) {
+	family, sa := unix.AF_INET, unix.Sockaddr(nil)
+	if to.Addr().Is4() || to.Addr().Is4In6() {
+		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	} else {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	c := &upConn{Conn: nc}
-	c.br, c.bw = bufio.NewReaderSize(c, 8<<10), bufio.NewWriterSize(c, 4<<10)
-	return c, nil
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	if err = unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return nil, err
+	}
+	up := &upConn{}
+	if err := w.loop.Add(fd, up, &up.Sock); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	up.w, up.u, up.c, up.connecting = w, u, c, true
+	up.SetDeadline(w.loop.Now() + int64(dialTimeout))
+	return up, nil
 }
 
-func (u *upstream) pop() *upConn {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	n := len(u.idle)
-	if n == 0 {
-		return nil
+// Event implements poll.Handler.
+func (up *upConn) Event() {
+	c := up.c
+	switch {
+	case c == nil: // idle: an end, or bytes that belong to no request
+		up.unpool()
+	case up.connecting:
+		if !up.Out && !up.Hup {
+			return
+		}
+		if err := up.Error(); err != nil {
+			c.connectFailed(err)
+			return
+		}
+		up.connecting = false
+		c.x.route.health.connected()
+		c.send()
+	case c.state == tunnelling:
+		c.tunnel()
+	default:
+		c.upstreamEvent()
 	}
-	c := u.idle[n-1]
-	u.idle[n-1] = nil
-	u.idle = u.idle[:n-1]
-	return c
 }
 
-// release takes a connection back. Old ones are closed on the way, so that the pool never outlives its use by much.
-func (u *upstream) release(c *upConn, keep bool) {
-	if c.client != nil {
-		keep = c.client.stop() && keep
-		c.client = nil
+// Timeout implements poll.Handler.
+func (up *upConn) Timeout() {
+	switch c := up.c; {
+	case c == nil:
+		up.unpool()
+	case up.connecting:
+		c.connectFailed(syscall.ETIMEDOUT)
+	default:
+		c.upstreamTimeout()
 	}
-	if !keep {
-		c.Close()
+}
+
+// Abort implements poll.Handler.
+func (up *upConn) Abort() {
+	if up.c != nil {
+		up.c.Abort()
 		return
 	}
-	c.SetDeadline(time.Time{})
-	c.since = time.Now()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	old := 0
-	for old < len(u.idle) && (c.since.Sub(u.idle[old].since) > upstreamIdle || len(u.idle)-old >= maxIdle) {
-		u.idle[old].Close()
-		old++
+	up.unpool()
+}
+
+// untouched tells, of a connection that has failed with err, whether nothing of the request can have reached the upstream:
+// it had closed before the first byte came, and its kernel has taken none of them. Linux says EPIPE for a reset that
+// follows an end, which is what a closed socket answers to bytes; a server that dies with the request in its hands resets
+// without an end (ECONNRESET) or has acknowledged what it was sent.
+func (up *upConn) untouched(err error) bool {
+	if err == io.EOF {
+		err = up.Error()
 	}
-	u.idle = append(u.idle[:0], u.idle[old:]...)
-	u.idle = append(u.idle, c)
+	return up.reused && !up.heard && err == unix.EPIPE && up.acked() <= up.before+1
 }
 
-func (u *upstream) closeIdle() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, c := range u.idle {
-		c.Close()
+// acked is what the upstream's kernel has acknowledged so far; the SYN counts as a byte.
+func (up *upConn) acked() uint64 {
+	info, err := unix.GetsockoptTCPInfo(up.FD(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return ^uint64(0)
 	}
-	u.idle = nil
+	return info.Bytes_acked
 }
 
-// statusClientGone is counted for a client that did not wait for its answer; nobody receives it.
-const statusClientGone = 499
-
-// upstreamError is why there is no response, as the client is told.
-type upstreamError struct {
-	status       int
-	reason, text string
+// write sends what there is room for.
+func (up *upConn) write(p []byte) (int, error) {
+	n, err := up.Write(p)
+	up.written += uint64(n)
+	return n, err
 }
 
-func (e *upstreamError) answer(ctx *fasthttp.RequestCtx) { fail(ctx, e.status, e.reason, e.text) }
-
-// roundTrip sends req and reads the response up to its body. The caller releases the connection when the body has
-// been read. in is the body of req, nil when it has none.
-// The upstream is cut off when client hangs up; that watch goes on until the connection is released.
-func (u *upstream) roundTrip(req *fasthttp.Request, in *body, client *conn, timeout time.Duration) (*fasthttp.Response, *upConn, *upstreamError) {
-	for fresh := false; ; fresh = true {
-		c, err := u.get(fresh)
+// readHead reads the response's head. It returns it and what came after it; nil and no error when it is not complete.
+func (up *upConn) readHead(method []byte) (rest []byte, ok bool, err error) {
+	w := up.w
+	for {
+		n, err := up.Read(w.in)
+		if err == poll.ErrAgain {
+			return nil, false, nil
+		}
 		if err != nil {
-			return nil, nil, &upstreamError{fasthttp.StatusBadGateway, "upstream_down", fmt.Sprintf("cannot connect to the upstream %s: %v", u.addr, cause(err))}
+			return nil, false, err
 		}
-		werr := req.Write(c.bw)
-		if werr == nil {
-			werr = c.bw.Flush()
+		up.heard = true
+		data := w.in[:n]
+		if len(up.in) > 0 {
+			up.in = append(up.in, data...)
+			data = up.in
 		}
-		if werr != nil {
-			if c.reused && c.written == 0 && in == nil {
-				c.Close()
-				continue
-			}
-			if in != nil && in.err != nil {
-				c.Close()
-				return nil, nil, clientError(in.err)
-			}
-			// The upstream may have answered before it had read everything (413), and closed.
-			timeout = min(timeout, time.Second)
+		n, err = w.resp.Parse(data, method)
+		if err != nil {
+			return nil, false, err
 		}
-		c.SetReadDeadline(time.Now().Add(timeout))
-		c.client = watchClient(client, func() { c.Close() })
-		resp := fasthttp.AcquireResponse()
-		resp.StreamBody = true
-		resp.SkipBody = req.Header.IsHead()
-		rerr := resp.Read(c.br)
-		if rerr == nil {
-			c.SetReadDeadline(time.Time{})
-			if werr != nil {
-				resp.SetConnectionClose()
-			}
-			return resp, c, nil
+		if n > 0 {
+			return data[n:], true, nil
 		}
-		fasthttp.ReleaseResponse(resp)
-		c.Close()
-		if !c.client.stop() {
-			return nil, nil, &upstreamError{statusClientGone, "client_gone", "the client hung up"}
+		if len(up.in) == 0 {
+			up.in = w.hold(up.in, data)
 		}
-		if c.readErr != nil {
-			rerr = c.readErr
+		if len(up.in) > http1.MaxHead {
+			return nil, false, &http1.Error{Status: 502, Reason: "upstream_bad_response", Text: "the response's head is too large"}
 		}
-		return nil, nil, u.readError(rerr, werr, timeout)
+		if !up.In {
+			return nil, false, nil
+		}
 	}
-}
-
-func (u *upstream) readError(rerr, werr error, timeout time.Duration) *upstreamError {
-	var ne net.Error
-	switch {
-	case werr != nil:
-		return &upstreamError{fasthttp.StatusBadGateway, "upstream_closed", fmt.Sprintf("the upstream %s closed the connection while the request was sent: %v", u.addr, cause(werr))}
-	case errors.As(rerr, &ne) && ne.Timeout():
-		return &upstreamError{fasthttp.StatusGatewayTimeout, "upstream_timeout", fmt.Sprintf("the upstream %s gave no answer within %s", u.addr, timeout)}
-	case errors.Is(rerr, io.EOF), errors.Is(rerr, io.ErrUnexpectedEOF), errors.Is(rerr, syscall.ECONNRESET):
-		return &upstreamError{fasthttp.StatusBadGateway, "upstream_closed", fmt.Sprintf("the upstream %s closed the connection without an answer", u.addr)}
-	}
-	return &upstreamError{fasthttp.StatusBadGateway, "upstream_bad_response", fmt.Sprintf("the upstream %s sent no valid HTTP response", u.addr)}
-}
-
-func clientError(err error) *upstreamError {
-	var ne net.Error
-	if errors.As(err, &ne) && ne.Timeout() {
-		return &upstreamError{fasthttp.StatusRequestTimeout, "client_timeout", "the request's body did not come in time"}
-	}
-	return &upstreamError{fasthttp.StatusBadRequest, "bad_body", "the request's body is broken off or not valid"}
-}
-
-// cause is the last error of a chain: "connection refused" rather than the addresses that the text names already.
-func cause(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
 }

@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"sync/atomic"
+
+	"github.com/inpod/inpod/proxy/http1"
+	"github.com/inpod/inpod/proxy/poll"
+)
+
+const (
+	// scratch is read and written at a time: large bodies move with few system calls, and no connection owns so much.
+	scratch = 64 << 10
+	// turn is what a connection may move before the others of its loop get their turn.
+	turn = 4 * scratch
+	// smallBuffer holds a usual head or the rest of a write; larger ones are made when they are needed.
+	smallBuffer = 4 << 10
+	// keptBuffers bounds the memory that a worker holds for later.
+	keptBuffers = 256
+)
+
+// worker is one event loop and what its connections share. Everything but the atomics belongs to the loop's goroutine.
+type worker struct {
+	p    *Proxy
+	id   int // index in Proxy.workers and in per-worker slices
+	loop *poll.Loop
+
+	in   []byte // what was read last; valid until the next read
+	out  []byte // what is being composed
+	req  http1.Request
+	resp http1.Response
+
+	clients client // head of the ring of all clients
+	free    [][]byte
+
+	flying atomic.Int64 // requests whose response has not been written to its end
+	last   atomic.Int64 // when the last request began, in poll's time
+	open   atomic.Int64 // client connections
+}
+
+func newWorker(p *Proxy, id int) (*worker, error) {
+	w := &worker{p: p, id: id, in: make([]byte, scratch), out: make([]byte, 0, scratch+smallBuffer)}
+	w.clients.prev, w.clients.next = &w.clients, &w.clients
+	var err error
+	w.loop, err = poll.New(func(v any, stack []byte) {
+		p.log.Error("BUG: panic in a request", "error", v, "stack", string(stack))
+	})
+	return w, err
+}
+
+// buffer gives an empty buffer; done with it, put it back.
+func (w *worker) buffer() []byte {
+	if n := len(w.free); n > 0 {
+		b := w.free[n-1]
+		w.free = w.free[:n-1]
+		return b
+	}
+	return make([]byte, 0, smallBuffer)
+}
+
+// put takes a buffer back. Those that have grown are left to the garbage collector.
+func (w *worker) put(b []byte) {
+	if cap(b) == smallBuffer && len(w.free) < keptBuffers {
+		w.free = append(w.free, b[:0])
+	}
+}
+
+// hold appends to a buffer that may not exist yet.
+func (w *worker) hold(buf, data []byte) []byte {
+	if buf == nil {
+		buf = w.buffer()
+	}
+	return append(buf, data...)
+}
+
+// each calls f for every client of the worker; f may close it.
+func (w *worker) each(f func(c *client)) {
+	for c := w.clients.next; c != &w.clients; {
+		next := c.next
+		f(c)
+		c = next
+	}
+}
+
+// requestBegins and requestEnded keep the count that Wait waits for.
+func (w *worker) requestBegins() {
+	w.flying.Add(1)
+	w.last.Store(w.loop.Now())
+}
+
+func (w *worker) requestEnded() {
+	if w.flying.Add(-1) == 0 && w.p.draining.Load() {
+		w.p.announce()
+	}
+}
