@@ -57,23 +57,6 @@ type Supervisor struct {
 	AutoUpdate bool     `key:"auto_update" default:"false" doc:"Add, restart and remove programs as soon as their files change. When false they wait for update, as with supervisord."`
 }
 
-// Proxy is the proxy section.
-type Proxy struct {
-	KeepAlive time.Duration `key:"keep_alive" default:"200s" check:"positive" doc:"How long an idle client connection is kept."`
-	Routes    []Route       `key:"routes" default:"[]" doc:"The routes. The longest path that matches wins."`
-}
-
-// Route is one entry of proxy.routes.
-type Route struct {
-	Listen   string        `key:"listen" required:"true" check:"listen" doc:"Address that clients connect to, host:port or :port. Routes may share one. off turns the route off."`
-	Path     string        `key:"path" default:"/" check:"urlpath" doc:"Prefix of the request path, matched at a /."`
-	Upstream string        `key:"upstream" required:"true" check:"upstream" doc:"host:port of the server behind the route."`
-	Timeout  time.Duration `key:"timeout" default:"60s" check:"positive" doc:"How long the upstream may take until its response begins; after that the client gets 504."`
-}
-
-// Name is what a route is called in metrics and logs: its listen address and path.
-func (r Route) Name() string { return r.Listen + r.Path }
-
 // Drain is the drain section.
 type Drain struct {
 	Delay    time.Duration `key:"delay" default:"0s" check:"notnegative" doc:"How long the pod goes on serving after it has said that it is not ready. 60s, or drain.deadline when that is shorter, where it is not set, KUBERNETES_SERVICE_HOST is and there is a route."`

@@ -1,12 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -26,8 +24,6 @@ type decoder struct {
 	budget   int
 	depth    int
 }
-
-var durationType = reflect.TypeFor[time.Duration]()
 
 // field is one setting or section of a struct.
 type field struct {
@@ -216,43 +212,6 @@ func (d *decoder) sequence(path string, n *yaml.Node, v reflect.Value, tag refle
 	v.Set(out)
 }
 
-func (d *decoder) scalar(path string, n *yaml.Node, v reflect.Value, tag reflect.StructTag) {
-	s := n.Value
-	switch {
-	case v.Type() == durationType:
-		t, err := time.ParseDuration(strings.TrimSpace(s))
-		if err != nil {
-			if _, numErr := strconv.ParseFloat(s, 64); numErr == nil {
-				d.fail(path, n, "%q has no unit; write %ss", clip(s), clip(s))
-			} else {
-				d.fail(path, n, "%q is not a duration; want one such as 60s, 1m30s or 500ms", clip(s))
-			}
-			return
-		}
-		v.SetInt(int64(t))
-	case v.Kind() == reflect.Bool:
-		switch strings.ToLower(s) {
-		case "true":
-			v.SetBool(true)
-		case "false":
-			v.SetBool(false)
-		default:
-			d.fail(path, n, "%q is not true or false", clip(s))
-		}
-	case v.Kind() == reflect.String:
-		if enum := tag.Get("enum"); enum != "" {
-			values := strings.Split(enum, "|")
-			if !slices.Contains(values, s) {
-				d.fail(path, n, "%q is not one of %s%s", clip(s), strings.Join(values, ", "), suggestion(s, values))
-				return
-			}
-		}
-		v.SetString(s)
-	default:
-		panic(fmt.Sprintf("BUG: config: %s has a type that is not read: %s", path, v.Type()))
-	}
-}
-
 func join(path, key string) string {
 	if path == "" {
 		return key
@@ -272,19 +231,6 @@ func kindName(n *yaml.Node) string {
 		return "list"
 	}
 	return "single value"
-}
-
-// wantName names a scalar type for messages.
-func wantName(v reflect.Value, tag reflect.StructTag) string {
-	switch {
-	case tag.Get("enum") != "":
-		return "one of " + strings.ReplaceAll(tag.Get("enum"), "|", ", ")
-	case v.Type() == durationType:
-		return "a duration such as 60s"
-	case v.Kind() == reflect.Bool:
-		return "true or false"
-	}
-	return "a single value"
 }
 
 // exampleOf shows one item of a list.

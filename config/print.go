@@ -34,27 +34,23 @@ func printMap(b *strings.Builder, v reflect.Value, indent string) {
 	}
 }
 
+// printItem prints one item of a list; the first key of a map stands behind the dash.
 func printItem(b *strings.Builder, v reflect.Value, indent string) {
 	if v.Kind() != reflect.Struct {
 		fmt.Fprintf(b, "%s- %s\n", indent, scalarText(v))
 		return
 	}
-	var parts []string
-	for _, f := range fieldsOf(v) {
-		parts = append(parts, f.key+": "+scalarText(f.val))
-	}
-	fmt.Fprintf(b, "%s- {%s}\n", indent, strings.Join(parts, ", "))
+	var item strings.Builder
+	printMap(&item, v, indent+"  ")
+	fmt.Fprintf(b, "%s- %s", indent, strings.TrimPrefix(item.String(), indent+"  "))
 }
 
 func scalarText(v reflect.Value) string {
-	switch {
-	case v.Type() == durationType:
-		return short(time.Duration(v.Int()))
-	case v.Kind() == reflect.Bool:
-		return strconv.FormatBool(v.Bool())
+	if v.Kind() == reflect.String {
+		// A JSON string is a YAML string; strconv.Quote's escapes are a subset of YAML's.
+		return strconv.Quote(v.String())
 	}
-	// A JSON string is a YAML string; strconv.Quote's escapes are a subset of YAML's.
-	return strconv.Quote(v.String())
+	return fmt.Sprint(plain(v))
 }
 
 // Tree is the settings as maps and lists of plain values, for JSON.
@@ -74,6 +70,8 @@ func plain(v reflect.Value) any {
 		return tree(v)
 	case v.Type() == durationType:
 		return short(time.Duration(v.Int()))
+	case v.Type() == sizeType:
+		return Size(v.Int()).String()
 	case v.Kind() == reflect.Slice:
 		list := make([]any, v.Len())
 		for i := range list {
@@ -82,6 +80,10 @@ func plain(v reflect.Value) any {
 		return list
 	case v.Kind() == reflect.Bool:
 		return v.Bool()
+	case v.Kind() == reflect.Int:
+		return v.Int()
+	case v.Kind() == reflect.Float64:
+		return v.Float()
 	}
 	return v.String()
 }

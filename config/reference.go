@@ -11,11 +11,12 @@ func Reference() string {
 	var b strings.Builder
 	b.WriteString(`# Settings
 
-<!-- Made from the declarations in config/config.go by "go test ./config -update". Do not edit. -->
+<!-- Made from the declarations in config/ by "go test ./config -update". Do not edit. -->
 
 The file is ` + "`" + DefaultFile + "`" + `, or what ` + "`--config`" + ` names. Every key is optional, and every key outside a list has a
 variable that wins over the file; lists and maps are written there as YAML or JSON, and an empty variable counts as not set.
-A list in the environment replaces the whole list of the file. Unknown keys are errors. Durations are written as ` + "`60s`, `1m30s`, `500ms`" + `.
+A list in the environment replaces the whole list of the file. Unknown keys are errors. Durations are written as ` + "`60s`, `1m30s`, `500ms`" + `, sizes as
+` + "`64Ki`, `1Mi`, `100Gi`, `1GB`" + ` or in bytes.
 ` + "`inpod check`" + ` prints the settings in effect and everything that is wrong with them.
 `)
 	walk("", reflect.TypeFor[Config](), func(path string, sf reflect.StructField) {
@@ -24,7 +25,7 @@ A list in the environment replaces the whole list of the file. Unknown keys are 
 			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | type | default | variable | |\n|---|---|---|---|---|\n", path, sf.Tag.Get("doc"))
 			return
 		case strings.Contains(path, "[]") && first(sf):
-			list, _, _ := strings.Cut(path, "[]")
+			list := path[:strings.LastIndex(path, "[]")]
 			fmt.Fprintf(&b, "\n### Each item of %s\n\n| key | type | default | variable | |\n|---|---|---|---|---|\n", list)
 		}
 		def := "`" + sf.Tag.Get("default") + "`"
@@ -53,6 +54,12 @@ func typeName(sf reflect.StructField) string {
 	switch {
 	case sf.Type == durationType:
 		return "duration"
+	case sf.Type == sizeType:
+		return "size"
+	case sf.Type.Kind() == reflect.Int:
+		return "whole number"
+	case sf.Type.Kind() == reflect.Float64:
+		return "number"
 	case sf.Type.Kind() == reflect.Bool:
 		return "true or false"
 	case sf.Type.Kind() == reflect.Slice && sf.Type.Elem().Kind() == reflect.Struct:

@@ -18,6 +18,12 @@ func (c *Config) derive(env map[string]string) {
 	if !c.IsSet("drain.delay") && env["KUBERNETES_SERVICE_HOST"] != "" && len(c.Proxy.Routes) > 0 {
 		c.Drain.Delay = min(kubernetesDelay, c.Drain.Deadline)
 	}
+	if !c.IsSet("proxy.debug") && env["KUBEFLOW_ENV"] == "debug" {
+		c.Proxy.Debug = true
+	}
+	for i := range c.Proxy.Routes {
+		c.Proxy.Routes[i].Host = strings.ToLower(c.Proxy.Routes[i].Host)
+	}
 }
 
 // validate applies the check tags and then the rules that concern several keys.
@@ -35,23 +41,7 @@ func (c *Config) validate() Problems {
 		report(key, "drain.deadline (%s) is before the end of drain.delay (%s); want at least %s",
 			short(c.Drain.Deadline), short(c.Drain.Delay), short(c.Drain.Delay))
 	}
-	seen := map[string]int{}
-	for i, r := range c.Proxy.Routes {
-		at := "proxy.routes[" + strconv.Itoa(i) + "]"
-		if r.Listen == Off || r.Listen == "" {
-			continue
-		}
-		if first, dup := seen[r.Name()]; dup {
-			report(at, "has the same listen and path as proxy.routes[%d] (%s %s)", first, r.Listen, r.Path)
-		}
-		seen[r.Name()] = i
-		if sameAddress(r.Listen, c.Admin.Listen) {
-			report(at+".listen", "%q is taken by admin.listen (%q)", r.Listen, c.Admin.Listen)
-		}
-		if r.Upstream != "" && sameAddress(r.Listen, r.Upstream) {
-			report(at+".upstream", "%q is the route's own listen address: requests would go in a circle", r.Upstream)
-		}
-	}
+	c.checkRoutes(report)
 	return ps
 }
 
@@ -104,13 +94,41 @@ func checkValue(rule string, v reflect.Value) string {
 		return checkPath(v.String())
 	case "urlpath":
 		return checkURLPath(v.String())
+	case "host":
+		return checkHost(v.String())
+	case "target":
+		return checkTarget(v.String())
+	case "method":
+		return checkMethod(v.String())
+	case "headervalue":
+		return checkHeaderValue(v.String())
 	case "positive":
 		if v.Int() <= 0 {
 			return fmt.Sprintf("%s is too short; want more than 0s", short(time.Duration(v.Int())))
 		}
 	case "notnegative":
 		if v.Int() < 0 {
-			return fmt.Sprintf("%s is negative; want 0s or more", short(time.Duration(v.Int())))
+			zero := "0"
+			if v.Type() == durationType {
+				zero = "0s"
+			}
+			return fmt.Sprintf("%v is negative; want %s or more", plain(v), zero)
+		}
+	case "atleast1":
+		if v.Int() < 1 {
+			return fmt.Sprintf("%d is too few; want 1 or more", v.Int())
+		}
+	case "times":
+		if v.Int() < 1 || v.Int() > maxWarmup {
+			return fmt.Sprintf("%d is out of range; want 1 to %d", v.Int(), maxWarmup)
+		}
+	case "buffer":
+		if v.Int() < minBuffer || v.Int() > maxBuffer {
+			return fmt.Sprintf("%v is out of range; want %v to %v", plain(v), Size(minBuffer), Size(maxBuffer))
+		}
+	case "share":
+		if v.Float() < 0 || v.Float() > 1 {
+			return fmt.Sprintf("%v is out of range; want a share from 0 to 1", v.Float())
 		}
 	default:
 		panic("BUG: config: no such check: " + rule)

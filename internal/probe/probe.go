@@ -1,5 +1,5 @@
 // Package probe checks one thing once: that an HTTP path answers well, that a TCP port takes a connection, that a
-// command ends with 0. How often, with what patience and to what end is the caller's business, as is the deadline,
+// gRPC server says that it serves, that a command ends with 0. How often, with what patience and to what end is the caller's business, as is the deadline,
 // which is the context's. What counts as success is what the kubelet's probes say.
 package probe
 

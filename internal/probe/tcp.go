@@ -12,18 +12,26 @@ type tcpCheck struct{ addr string }
 // TCP returns a check that is content when addr takes a connection. addr is "host:port", ":port" or "port"; the
 // host is this one by default.
 func TCP(addr string) (Check, error) {
+	full, err := parseAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	return &tcpCheck{addr: full}, nil
+}
+
+func parseAddr(addr string) (string, error) {
 	full := addr
 	if isPort(addr) {
 		full = ":" + addr
 	}
 	host, port, err := net.SplitHostPort(full)
 	if err != nil || !isPort(port) || strings.ContainsAny(host, "/ ") {
-		return nil, fmt.Errorf("cannot read %q as HOST:PORT or PORT", addr)
+		return "", fmt.Errorf("cannot read %q as HOST:PORT or PORT", addr)
 	}
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	return &tcpCheck{addr: net.JoinHostPort(host, port)}, nil
+	return net.JoinHostPort(host, port), nil
 }
 
 func (c *tcpCheck) String() string { return "connect to " + c.addr }
