@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/inpod/inpod/proxy"
 	"github.com/inpod/inpod/supervisor"
 )
 
@@ -19,8 +18,6 @@ type Load struct {
 	Queued   int    `json:"queued"`
 	Draining bool   `json:"draining"`
 	Phase    string `json:"phase"`
-	// Routes has every route, in the order of the settings.
-	Routes []proxy.RouteState `json:"routes"`
 }
 
 // PhaseInfo is the body of /api/v1/phase, and of /api/v1/drain.
@@ -50,11 +47,16 @@ type ProgramInfo struct {
 
 func (a *agent) handleLoad(w http.ResponseWriter, _ *http.Request) {
 	p := a.phase.get()
-	load := Load{InFlight: a.proxy.InFlight(), Draining: p >= PhaseDraining, Phase: p.String(), Routes: a.proxy.Routes()}
-	for _, r := range load.Routes {
+	load := Load{InFlight: a.proxy.InFlight(), Draining: p >= PhaseDraining, Phase: p.String()}
+	for _, r := range a.proxy.Routes() {
 		load.Queued += r.Queued
 	}
 	writeJSON(w, http.StatusOK, load)
+}
+
+// handleRoutes lists the routes (proxy.RouteState), in the order of the settings.
+func (a *agent) handleRoutes(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, a.proxy.Routes())
 }
 
 func (a *agent) phaseInfo() PhaseInfo {

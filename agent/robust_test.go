@@ -59,7 +59,7 @@ func TestStormsOfReloadsLeakNothing(t *testing.T) {
 	write(t, dir+"/conf.d/p.ini", "[program:p]\ncommand=sleep 1000\nstartsecs=0\n")
 	addrs := [2]string{free(t), free(t)}
 	settings := func(i int) string {
-		return fmt.Sprintf("drain: {deadline: %ds}\nproxy: {routes: [{listen: %q, upstream: 'h:1'}]}\n", 10+i, addrs[i%2])
+		return fmt.Sprintf("drain: {deadline: %ds}\nproxy: {routes: [{listen: %q, upstream: 'h:1', health: off}]}\n", 10+i, addrs[i%2])
 	}
 	write(t, dir+"/inpod.yaml", settings(0))
 	a := launch(t, dir, nil).started()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,10 @@ func (a *agent) startListeners(l *loaded) error {
 	if err := a.servers.listenPrograms(l.ini); err != nil {
 		return err
 	}
-	a.proxy = proxy.New(proxy.Options{Log: a.log, NewCheck: a.newCheck})
+	// See proxy.Options.Loops.
+	cores := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(cores + 1)
+	a.proxy = proxy.New(proxy.Options{Log: a.log, NewCheck: a.newCheck, Loops: cores})
 	a.onExit(a.proxy.Close)
 	return a.proxy.Apply(l.cfg.Proxy)
 }

@@ -43,7 +43,7 @@ var (
 func errNoRoute(host, path []byte) *failure {
 	return &failure{
 		status: 404, reason: "no_route", text: fmt.Sprintf("no route for %s%s", clip(host), clip(path)),
-		hint: "proxy.routes has the routes; /load on the admin port lists them",
+		hint: "proxy.routes has the routes; inpod ctl routes lists them",
 	}
 }
 

@@ -233,7 +233,9 @@ func (c *client) send() {
 	if !c.flushRequest() {
 		return
 	}
-	c.pumpRequest()
+	if c.pumpRequest(); c.state == exchanging && x.up != nil && x.up.In {
+		c.upstreamEvent() // it has answered before it was asked
+	}
 }
 
 // flushRequest sends what is held of the request. It returns false when the exchange is over.

@@ -146,9 +146,7 @@ func addrOf(sa unix.Sockaddr) netip.Addr {
 
 // stopAccepting takes what waits and closes the listener. It returns when that is done.
 func (l *listener) stopAccepting() {
-	done := make(chan struct{})
-	if !l.home.loop.Post(func() {
-		defer close(done)
+	l.home.do(func() {
 		for l.FD() >= 0 {
 			fd, sa, err := l.Accept()
 			if err != nil {
@@ -157,17 +155,14 @@ func (l *listener) stopAccepting() {
 			}
 			l.took(fd, sa)
 		}
-	}) {
-		return
-	}
-	<-done
+	})
 }
 
 // retire lets a listener go whose routes are gone: what is in flight ends, idle connections are cut.
 func (l *listener) retire() {
 	l.stopAccepting()
 	for _, w := range l.p.workers {
-		w.loop.Post(func() {
+		w.do(func() {
 			w.each(func(c *client) {
 				if c.l != l {
 					return

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,77 +20,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
-
-// start runs a proxy in front of upstream and returns it with its URL.
-func start(t *testing.T, routes ...config.Route) (*Proxy, string) {
-	t.Helper()
-	p := newProxy()
-	t.Cleanup(p.Close)
-	for i := range routes {
-		routes[i] = withDefaults(routes[i])
-	}
-	if err := p.Apply(config.Proxy{KeepAlive: 10 * time.Second, Routes: routes}); err != nil {
-		t.Fatal(err)
-	}
-	return p, "http://" + p.Addr("127.0.0.1:0").String()
-}
-
-func newProxy() *Proxy { return New(Options{Log: slog.New(slog.DiscardHandler)}) }
-
-// withDefaults fills in what config would.
-func withDefaults(r config.Route) config.Route {
-	or := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	if r.Listen == "" {
-		r.Listen = "127.0.0.1:0"
-	}
-	if r.Path == "" {
-		r.Path = "/"
-	}
-	if r.OverloadStatus == "" {
-		r.OverloadStatus = "503"
-	}
-	if r.Health == "" {
-		r.Health = config.Off
-	}
-	if r.Buffer == 0 {
-		r.Buffer = 64 << 10
-	}
-	or(&r.Timeout, 5*time.Second)
-	or(&r.IdleTimeout, time.Minute)
-	or(&r.QueueTimeout, 5*time.Second)
-	return r
-}
-
-func server(t *testing.T, h http.HandlerFunc) string {
-	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return s.Listener.Addr().String()
-}
-
-func httpClient(t *testing.T) *http.Client {
-	tr := &http.Transport{}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
-}
-
-func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
-	t.Helper()
-	resp, err := c.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(b)
-}
 
 func TestRequestsArePassedOn(t *testing.T) {
 	up := server(t, func(w http.ResponseWriter, r *http.Request) {
@@ -154,21 +82,10 @@ func TestLongestPathWins(t *testing.T) {
 func TestNoRouteIs404(t *testing.T) {
 	_, url := start(t, config.Route{Path: "/a", Upstream: "127.0.0.1:1"})
 	resp, body := get(t, httpClient(t), url+"/b")
-	want := fmt.Sprintf(`{"error":"no route for %s/b","reason":"no_route","hint":"proxy.routes has the routes; /load on the admin port lists them"}`+"\n", resp.Request.URL.Host)
+	want := fmt.Sprintf(`{"error":"no route for %s/b","reason":"no_route","hint":"proxy.routes has the routes; inpod ctl routes lists them"}`+"\n", resp.Request.URL.Host)
 	if resp.StatusCode != 404 || body != want || resp.Header.Get(ErrorHeader) != "no_route" {
 		t.Errorf("got %d %q %q, want 404 no_route %q", resp.StatusCode, resp.Header.Get(ErrorHeader), body, want)
 	}
-}
-
-// freeAddr is an address where nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func TestUpstreamFailures(t *testing.T) {

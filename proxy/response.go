@@ -21,8 +21,10 @@ func (c *client) upstreamEvent() {
 		}
 	}
 	if x.up.In && !x.answered {
-		c.readResponse()
-		return
+		// epoll does not say again what it has said: what follows the head, an end perhaps, is read now.
+		if c.readResponse(); c.state != exchanging || x.up == nil {
+			return
+		}
 	}
 	c.pumpResponse()
 }

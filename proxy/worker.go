@@ -72,6 +72,17 @@ func (w *worker) hold(buf, data []byte) []byte {
 	return append(buf, data...)
 }
 
+// do runs f on the loop's goroutine and waits for it. After the loop's end f is not run.
+func (w *worker) do(f func()) {
+	done := make(chan struct{})
+	if w.loop.Post(func() {
+		defer close(done)
+		f()
+	}) {
+		<-done
+	}
+}
+
 // each calls f for every client of the worker; f may close it.
 func (w *worker) each(f func(c *client)) {
 	for c := w.clients.next; c != &w.clients; {

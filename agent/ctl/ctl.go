@@ -183,6 +183,8 @@ func (c *Controller) action(name string) actionFunc {
 			return plain(c.drain)
 		case "phase":
 			return plain(c.phase)
+		case "routes":
+			return plain(c.routes)
 		}
 	}
 	switch name {

@@ -13,7 +13,7 @@ clear  maintail  quit  reread  signal    stop    version
 const ownTopics = `
 inpod commands (type help <topic>):
 ===================================
-drain  phase
+drain  phase  routes
 `
 
 // help prints the topics, or the help of one action. Supervisor's help says what it says, so the
@@ -36,7 +36,7 @@ func (c *Controller) help(arg string) {
 	}
 }
 
-func isOwn(action string) bool { return action == "drain" || action == "phase" }
+func isOwn(action string) bool { return action == "drain" || action == "phase" || action == "routes" }
 
 // helpOf is the help text of an action, without the last line end; "" when there is no such action.
 func helpOf(action string) string {
@@ -62,6 +62,8 @@ func helpOf(action string) string {
 			"maintail\tlast 1600 *bytes* of supervisor main log file", "")
 	case "open":
 		return "open <url>\tConnect to a remote supervisord process.\n\t\t(for UNIX domain socket, use unix:///socket/path)"
+	case "routes":
+		return "routes\t\t\tList the routes: upstream, readiness, requests in flight and in the queue"
 	case "phase":
 		return "phase\t\t\tShow the phase of the agent: starting, ready, draining or stopping"
 	case "pid":

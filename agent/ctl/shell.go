@@ -102,7 +102,7 @@ func (c *Controller) actionNames() []string {
 		"reread", "restart", "shutdown", "signal", "start", "status", "stop", "tail", "update", "version",
 	}
 	if c.opts.Own {
-		names = append(names, "drain", "phase")
+		names = append(names, "drain", "phase", "routes")
 	}
 	return names
 }

@@ -8,7 +8,9 @@ var table = map[string][]string{
 	"internal/proc":     {},
 	"internal/probe":    {"internal/proc"},
 	"metrics":           {"config"},
-	"proxy":             {"config"},
+	"proxy":             {"config", "proxy/http1", "proxy/poll"},
+	"proxy/http1":       {},
+	"proxy/poll":        {},
 
 	"supervisor/ini":    {},
 	"supervisor/output": {},

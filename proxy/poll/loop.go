@@ -227,16 +227,18 @@ func (l *Loop) drainInbox() bool {
 	var b [8]byte
 	_, _ = unix.Read(l.wake, b[:])
 	l.woken.Store(false) // before looking: what comes after wakes again
-	l.mu.Lock()
-	posts := l.inbox
-	l.inbox = nil
-	l.mu.Unlock()
-	for _, f := range posts {
-		l.run(f)
+	for {
+		l.mu.Lock()
+		posts, stopped := l.inbox, l.stopped
+		l.inbox = nil
+		l.mu.Unlock()
+		if len(posts) == 0 {
+			return stopped // nothing that was accepted is left undone
+		}
+		for _, f := range posts {
+			l.run(f)
+		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.stopped
 }
 
 func (l *Loop) run(f func()) {
