@@ -45,8 +45,8 @@ vuln: ## Known vulnerabilities (needs https://vuln.go.dev, so not part of lint)
 fuzz: ## Every fuzz target for FUZZTIME (30s)
 	@hack/fuzz.sh $(FUZZTIME)
 
-bench: ## Measure beside Python supervisord, tini and s6; writes bench/RESULTS.md
-	@hack/install.sh test
+bench: ## Measure beside supervisord, tini, s6, nginx, HAProxy, queue-proxy; writes bench/RESULTS.md
+	@hack/install.sh test bench
 	$(GO) run ./bench
 
 docs: ## Regenerate docs/reference

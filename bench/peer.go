@@ -18,6 +18,12 @@ const (
 	ourIni = "inpod, ini"
 	python = "Python supervisord"
 	s6     = "s6-svscan"
+	direct = "direct"
+
+	nginx        = "nginx"
+	haproxy      = "HAProxy"
+	queueProxy   = "queue-proxy"
+	reverseProxy = "ReverseProxy"
 )
 
 // both are the two that read the same ini.

@@ -82,6 +82,24 @@ func startTime(pid int) (time.Duration, string) {
 	return time.Duration(n) * 10 * time.Millisecond, string(data[from+1 : to])
 }
 
+// machineTime is what all processors have done since boot, and how long they have been there.
+func machineTime() (busy, whole time.Duration) {
+	data, _ := os.ReadFile("/proc/stat") // absent: nothing is known of others
+	first, _, _ := strings.Cut(string(data), "\n")
+	for i, field := range strings.Fields(first) {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil || i > 8 { // the name; guests are part of the user's time
+			continue
+		}
+		d := time.Duration(n) * 10 * time.Millisecond
+		whole += d
+		if i != 4 && i != 5 { // idle, waiting for a disk
+			busy += d
+		}
+	}
+	return busy, whole
+}
+
 // programs returns the started programs below d, by the name their exec gave them, and the last one's start.
 func programs(d *lab.Daemon, name string) (n int, last time.Duration) {
 	for _, pid := range d.Leftovers() {

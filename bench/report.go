@@ -16,9 +16,10 @@ import (
 
 // table is the outcome of one part.
 type table struct {
-	title string
-	rows  []row
-	notes []string
+	title   string
+	against string // the peer that the ratios are to; "" = none
+	rows    []row
+	notes   []string
 }
 
 // row is one figure, measured on inpod and on peers. A peer it does not apply to is absent.
@@ -27,7 +28,7 @@ type row struct {
 	unit   unit
 	better direction
 	of     map[string]float64
-	aim    *aim
+	aims   []aim
 }
 
 type direction int
@@ -37,12 +38,19 @@ const (
 	higher
 )
 
-// aim is what the project set itself, for inpod's figure.
+// aim is what the project set itself, for inpod's figure: at most, or at least where more is better, so much, or so
+// many times the figure of a peer in the same run.
 type aim struct {
-	most float64
+	limit float64
+	peer  string // "" = the limit is the figure itself
 }
 
-func below(v float64) *aim { return &aim{v} }
+func below(v float64) *aim { return &aim{limit: v} }
+
+func times(v float64, peer string) *aim { return &aim{limit: v, peer: peer} }
+
+// and is what the row's aim is, with another one.
+func (r *row) and(a *aim) { r.aims = append(r.aims, *a) }
 
 // unit formats a figure.
 type unit struct {
@@ -54,6 +62,8 @@ var (
 	seconds  = unit{"s", "%.2f"}
 	millis   = unit{"ms", "%.1f"}
 	micros   = unit{"µs", "%.0f"}
+	tenths   = unit{"µs", "%.1f"}
+	kilo     = unit{"kB", "%.1f"}
 	mega     = unit{"MB", "%.1f"}
 	percent  = unit{"%", "%.2f"}
 	count    = unit{"", "%.0f"}
@@ -69,8 +79,14 @@ func (u unit) of(v float64) string {
 	return s + " " + u.name
 }
 
-func (t *table) add(what string, u unit, better direction, a *aim, of map[string]float64) {
-	t.rows = append(t.rows, row{what, u, better, of, a})
+// add adds a row and returns it; the next one moves it.
+func (t *table) add(what string, u unit, better direction, a *aim, of map[string]float64) *row {
+	r := row{what: what, unit: u, better: better, of: of}
+	if a != nil {
+		r.and(a)
+	}
+	t.rows = append(t.rows, r)
+	return &t.rows[len(t.rows)-1]
 }
 
 func (t *table) note(format string, args ...any) {
@@ -89,16 +105,17 @@ func (t *table) names() []string {
 }
 
 func columnOrder() []string {
-	return []string{ours, ourIni, "direct", "tini", "dumb-init", s6, python}
+	return []string{ours, ourIni, direct, "tini", "dumb-init", s6, python, nginx, haproxy, queueProxy, reverseProxy}
 }
 
 func (t *table) write(w *bytes.Buffer) {
 	fmt.Fprintf(w, "\n## %s\n\n", t.title)
 	names := t.names()
-	against := slices.Contains(names, python) && len(names) > 1
+	against := slices.Contains(names, t.against) && len(names) > 1
 	head := append([]string{"figure"}, names...)
 	if against {
-		head = append(head, "inpod : Python")
+		peer, _, _ := strings.Cut(t.against, " ")
+		head = append(head, "inpod : "+peer)
 	}
 	head = append(head, "aim")
 	line(w, head)
@@ -113,7 +130,7 @@ func (t *table) write(w *bytes.Buffer) {
 			}
 		}
 		if against {
-			cells = append(cells, r.ratio())
+			cells = append(cells, r.ratio(t.against))
 		}
 		line(w, append(cells, r.verdict()))
 	}
@@ -136,10 +153,10 @@ func (r row) mine() (float64, bool) {
 	return v, ok
 }
 
-func (r row) ratio() string {
+func (r row) ratio(against string) string {
 	mine, ok := r.mine()
-	peer, too := r.of[python]
-	if !ok || !too || peer == 0 {
+	peer, too := r.of[against]
+	if !ok || !too || r.unit.of(peer) == r.unit.of(0) { // of next to nothing everything is a multiple
 		return ""
 	}
 	word := "less is better"
@@ -151,14 +168,30 @@ func (r row) ratio() string {
 
 func (r row) verdict() string {
 	mine, ok := r.mine()
-	if r.aim == nil || !ok {
+	if !ok {
 		return ""
 	}
-	said := "≤ " + r.unit.of(r.aim.most)
-	if mine <= r.aim.most {
-		return said + ": met"
+	var said []string
+	for _, a := range r.aims {
+		peer, known := r.of[a.peer]
+		if a.peer != "" && !known {
+			continue // was not measured
+		}
+		limit, what := a.limit, r.unit.of(a.limit)
+		if a.peer != "" {
+			limit, what = a.limit*peer, fmt.Sprintf("%.1f × %s", a.limit, a.peer)
+		}
+		sign, met := "≤ ", mine <= limit
+		if r.better == higher {
+			sign, met = "≥ ", mine >= limit
+		}
+		word := ": **short**"
+		if met {
+			word = ": met"
+		}
+		said = append(said, sign+what+word)
 	}
-	return said + ": **short**"
+	return strings.Join(said, "; ")
 }
 
 // report is the whole file.
@@ -237,7 +270,7 @@ func commit(ctx context.Context) string {
 // versions asks Debian what is installed.
 func versions() []string {
 	var out []string
-	for _, p := range []string{"supervisor", "tini", "dumb-init", "s6"} {
+	for _, p := range []string{"supervisor", "tini", "dumb-init", "s6", "nginx", "haproxy", "wrk"} {
 		v, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", p).Output()
 		if err != nil {
 			v = []byte("version unknown")

@@ -16,6 +16,7 @@ func roles() map[string]func([]string) int {
 	return map[string]func([]string) int{
 		"role-init":  roleInit,
 		"role-write": roleWrite,
+		"role-proxy": roleProxy,
 	}
 }
 

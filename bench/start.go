@@ -56,7 +56,7 @@ func measureInit(ctx context.Context, b *bench) (table, error) {
 	var t table
 	took := samples{}
 	for i := range b.pick(31, 7) {
-		for _, name := range []string{"direct", "tini", "dumb-init", s6, ours, ourIni, python} {
+		for _, name := range []string{direct, "tini", "dumb-init", s6, ours, ourIni, python} {
 			if name == python && i >= b.pick(9, 2) {
 				continue // a second each
 			}

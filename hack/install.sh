@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian or Ubuntu packages that a make target needs, and says so. Does nothing when they are there.
 #
-#   install.sh SET…     sets: demo, test, lint
+#   install.sh SET…     sets: demo, test, bench, lint
 set -euo pipefail
 
 declare -A sets=(
@@ -9,6 +9,8 @@ declare -A sets=(
     # The race detector needs cgo, hence the C compiler; the rest are peers and clients of the tests.
     [test]="gcc libc6-dev supervisor util-linux procps tini dumb-init s6 iproute2 curl ca-certificates
             gunicorn python3-flask python3-numpy python3-pil python3-sklearn"
+    # The peers of the proxy and a load generator, beside the set test.
+    [bench]="nginx haproxy wrk"
     [lint]="shellcheck binutils"
 )
 
