@@ -54,7 +54,7 @@ func (p *logPolicy) picks(x *exchange, took time.Duration) bool {
 
 // logRequest writes a request that is over to the log, when the settings want that.
 func (p *Proxy) logRequest(c *client, took time.Duration) {
-	x := &c.x
+	x := c.x
 	if policy := p.logs.Load(); policy.wanted && policy.picks(x, took) {
 		p.writeRequest(c, took)
 	}
@@ -65,7 +65,7 @@ func (p *Proxy) logRequest(c *client, took time.Duration) {
 }
 
 func (p *Proxy) writeRequest(c *client, took time.Duration) {
-	x := &c.x
+	x := c.x
 	l := &x.line
 	attrs := make([]slog.Attr, 0, 14)
 	add := func(key string, v []byte) {

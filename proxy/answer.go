@@ -139,11 +139,10 @@ func cause(err error) error {
 // answerError ends the exchange with inpod's own answer. The connection goes on when what is left of the request is
 // little.
 func (c *client) answerError(f *failure) {
-	w, x := c.w, &c.x
+	w, x := c.w, c.x
 	if !x.active { // the head could not be read
-		*x = exchange{active: true, start: w.loop.Now(), wait: x.wait}
+		x = c.newExchange()
 		x.reqBody.Begin(http1.NoBody, 0)
-		w.requestBegins()
 	}
 	c.leaveQueue()
 	c.release(false)
@@ -180,7 +179,7 @@ func (c *client) closing() {
 
 // compose writes the answer.
 func (c *client) compose(f *failure) []byte {
-	x := &c.x
+	x := c.x
 	var resp fasthttp.Response
 	resp.Header.SetNoDefaultContentType(true)
 	resp.Header.DisableNormalizing()

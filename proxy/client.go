@@ -53,17 +53,18 @@ type client struct {
 	out      []byte // composed and not written yet
 	outAt    int    // written of out
 	lingered int
-	seq      uint32 // of x
-	x        exchange
-	turnCome func() // onTurn, made once
-	stale    int    // calls of it that are on their way and concern nobody any more
+	seq      uint32    // of x
+	x        *exchange // worker.none between requests: a connection that rests holds none
+	wait     waiter    // of x
+	turnCome func()    // onTurn, made once
+	stale    int       // calls of it that are on their way and concern nobody any more
 }
 
 // adopt makes a client of a connected descriptor.
 func (w *worker) adopt(fd int, l *listener, from origin) {
-	c := &client{w: w, l: l, remote: from.addr, proto: from.proto, inner: from.inner, cut: from.cut, first: true}
+	c := &client{w: w, l: l, remote: from.addr, proto: from.proto, inner: from.inner, cut: from.cut, first: true, x: &w.none}
 	c.turnCome = c.onTurn
-	c.x.wait.ready = func() { w.loop.Post(c.turnCome) }
+	c.wait.ready = func() { w.loop.Post(c.turnCome) }
 	if err := w.loop.Add(fd, c, &c.Sock); err != nil {
 		w.p.log.Error("cannot watch a connection", "error", err)
 		unix.Close(fd)
@@ -83,6 +84,7 @@ func (c *client) close() {
 	}
 	c.abandon()
 	c.state = gone
+	c.dropExchange()
 	c.dropIn()
 	c.dropOut()
 	c.prev.next, c.next.prev = c.next, c.prev
@@ -104,6 +106,33 @@ func (c *client) leave() int {
 	fd := c.Release()
 	c.close()
 	return fd
+}
+
+// newExchange begins an exchange.
+func (c *client) newExchange() *exchange {
+	w := c.w
+	if n := len(w.rested); n > 0 {
+		c.x, w.rested = w.rested[n-1], w.rested[:n-1]
+	} else {
+		c.x = &exchange{}
+	}
+	c.x.active, c.x.start = true, w.loop.Now()
+	c.seq++
+	w.requestBegins()
+	return c.x
+}
+
+// dropExchange gives back what an exchange that is over has used.
+func (c *client) dropExchange() {
+	w := c.w
+	if c.x == &w.none {
+		return
+	}
+	*c.x = exchange{}
+	if len(w.rested) < keptBuffers {
+		w.rested = append(w.rested, c.x)
+	}
+	c.x = &w.none
 }
 
 func (c *client) dropIn() {
@@ -331,6 +360,7 @@ func (c *client) left() {
 // nextRequest makes the connection ready for another request.
 func (c *client) nextRequest() {
 	c.state = idle
+	c.dropExchange()
 	c.SetDeadline(c.w.loop.Now() + int64(c.l.keepAlive()))
 	if len(c.in) > 0 || c.In {
 		c.Again()
@@ -361,7 +391,7 @@ func (c *client) linger() {
 
 // discard reads the rest of a request that was answered without its body, so that the connection can go on.
 func (c *client) discard() {
-	x := &c.x
+	x := c.x
 	for !x.reqBody.Done() {
 		data := c.in
 		if len(data) == 0 {

@@ -16,7 +16,6 @@ type exchange struct {
 	stat   *series
 	start  int64
 	up     *upConn
-	wait   waiter
 	queued bool  // stands in the queue
 	slot   bool  // holds a slot of the route's limiter
 	asked  int64 // when the slot was asked for
@@ -68,15 +67,11 @@ func (x *exchange) method() []byte {
 
 // begin takes the request whose head is in w.req; rest is what came behind it.
 func (c *client) begin(rest []byte) {
-	w, x, req := c.w, &c.x, &c.w.req
+	w, req := c.w, &c.w.req
 	c.SetDeadline(0)
-	c.seq++
-	*x = exchange{
-		active: true, start: w.loop.Now(), wait: x.wait,
-		head: string(req.Method) == "HEAD", http10: req.Minor == 0, keep: req.KeepAlive, expects: req.Continue,
-		length: req.Length, framing: req.Framing,
-	}
-	w.requestBegins()
+	x := c.newExchange()
+	x.head, x.http10, x.keep, x.expects = string(req.Method) == "HEAD", req.Minor == 0, req.KeepAlive, req.Continue
+	x.length, x.framing = req.Length, req.Framing
 	x.reqBody.Begin(req.Framing, req.Length)
 	x.text = wantsText(req.Get("Accept"))
 	x.orca = orcaOf(req)
@@ -112,10 +107,10 @@ func (c *client) begin(rest []byte) {
 
 // enter asks for a slot.
 func (c *client) enter() {
-	x := &c.x
+	x := c.x
 	c.state = waiting
 	x.asked = c.w.loop.Now()
-	switch x.route.limiter.enter(&x.wait) {
+	switch x.route.limiter.enter(&c.wait) {
 	case admitted:
 		x.slot = true
 		x.stat.queueTime.observe(0)
@@ -130,7 +125,7 @@ func (c *client) enter() {
 
 // onTurn is called when the request's turn has come; the request may be gone by then.
 func (c *client) onTurn() {
-	x := &c.x
+	x := c.x
 	if c.stale > 0 {
 		c.stale-- // of a request that is over; its slot has been given back
 		return
@@ -143,8 +138,8 @@ func (c *client) onTurn() {
 
 // leaveQueue gives the request's place in the queue up.
 func (c *client) leaveQueue() {
-	x := &c.x
-	if x.queued && !x.slot && !x.route.limiter.leave(&x.wait) {
+	x := c.x
+	if x.queued && !x.slot && !x.route.limiter.leave(&c.wait) {
 		// A slot is on its way to this request: the next one gets it.
 		c.stale++
 		x.route.limiter.release()
@@ -154,8 +149,8 @@ func (c *client) leaveQueue() {
 
 // queueTimeout: the request has waited long enough.
 func (c *client) queueTimeout() {
-	x := &c.x
-	if x.slot || !x.route.limiter.leave(&x.wait) {
+	x := c.x
+	if x.slot || !x.route.limiter.leave(&c.wait) {
 		return // its turn has just come
 	}
 	x.queued = false
@@ -164,7 +159,7 @@ func (c *client) queueTimeout() {
 
 // connect finds a connection to the upstream.
 func (c *client) connect() {
-	w, x := c.w, &c.x
+	w, x := c.w, c.x
 	u := x.route.upstream
 	if up := w.take(u); up != nil {
 		x.up, up.c = up, c
@@ -206,7 +201,7 @@ func (c *client) dialTo(u *upstream, to netip.AddrPort) {
 
 // connectFailed: no connection can be had.
 func (c *client) connectFailed(err error) {
-	x := &c.x
+	x := c.x
 	if x.up != nil {
 		x.up.drop()
 		x.up = nil
@@ -221,7 +216,7 @@ func (c *client) connectFailed(err error) {
 
 // send begins to send the request on x.up.
 func (c *client) send() {
-	x := &c.x
+	x := c.x
 	c.state = exchanging
 	if x.expects && !x.reqBody.Done() {
 		if err := c.write(continueLine); err != nil {
@@ -240,7 +235,7 @@ func (c *client) send() {
 
 // flushRequest sends what is held of the request. It returns false when the exchange is over.
 func (c *client) flushRequest() bool {
-	x := &c.x
+	x := c.x
 	for x.outAt < len(x.out) && x.up.Out {
 		n, err := x.up.write(x.out[x.outAt:])
 		if err == poll.ErrAgain {
@@ -257,7 +252,7 @@ func (c *client) flushRequest() bool {
 
 // armRequest sets the deadline that fits what is waited for.
 func (c *client) armRequest() {
-	x := &c.x
+	x := c.x
 	now := c.w.loop.Now()
 	switch {
 	case x.outAt < len(x.out): // the upstream takes no more for now
@@ -274,7 +269,7 @@ func (c *client) armRequest() {
 
 // sendFailed: the upstream does not take the request. It may have answered before it had read all of it (413).
 func (c *client) sendFailed(err error) bool {
-	x := &c.x
+	x := c.x
 	if x.again && x.up.untouched(err) {
 		c.sendAgain()
 		return false
@@ -288,7 +283,7 @@ func (c *client) sendFailed(err error) bool {
 
 // sendAgain sends the request on a new connection: not one byte of it has reached the upstream.
 func (c *client) sendAgain() {
-	x := &c.x
+	x := c.x
 	x.stat.retries.Add(1)
 	x.up.drop()
 	x.up, x.outAt, x.refused, x.sentAll = nil, 0, false, false
@@ -298,7 +293,7 @@ func (c *client) sendAgain() {
 
 // pumpRequest moves the request's body from the client to the upstream.
 func (c *client) pumpRequest() {
-	x, w := &c.x, c.w
+	x, w := c.x, c.w
 	for moved := 0; x.outAt == len(x.out) && !x.reqBody.Done() && !x.refused; {
 		data, fromIn := c.in, true
 		if len(data) == 0 {
@@ -352,7 +347,7 @@ func readSize(b *http1.Body) int64 {
 
 // bodyFailed: the client's body cannot be passed on.
 func (c *client) bodyFailed(err error) {
-	x := &c.x
+	x := c.x
 	if x.up != nil {
 		x.up.drop()
 		x.up = nil
@@ -367,7 +362,7 @@ func (c *client) bodyFailed(err error) {
 
 // encodeRequest appends to dst what src holds of the request's body, as the upstream gets it.
 func (c *client) encodeRequest(dst, src []byte) (out []byte, used int, err error) {
-	x := &c.x
+	x := c.x
 	for used < len(src) && !x.reqBody.Done() {
 		data, n, err := x.reqBody.Decode(src[used:])
 		used += n
@@ -399,7 +394,7 @@ func appendData(dst, data []byte, chunk bool) []byte {
 
 // release lets go of the upstream and of the slot: the upstream has done its part.
 func (c *client) release(keep bool) {
-	x := &c.x
+	x := c.x
 	if up := x.up; up != nil {
 		x.up = nil
 		if keep {
@@ -416,7 +411,7 @@ func (c *client) release(keep bool) {
 
 // finish ends an exchange whose response has been written to its end.
 func (c *client) finish() {
-	x := &c.x
+	x := c.x
 	closing := !x.keep || x.cut || !x.reqBody.Done()
 	c.account()
 	if c.retired {
@@ -441,7 +436,7 @@ func (c *client) abandon() {
 
 // account counts the exchange once, and lets go of all it held.
 func (c *client) account() {
-	x, w := &c.x, c.w
+	x, w := c.x, c.w
 	if !x.active {
 		return
 	}

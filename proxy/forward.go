@@ -209,7 +209,7 @@ func appendFields(dst []byte, fields []http1.Field) []byte {
 
 // appendResponse appends the response's head as the client gets it.
 func (c *client) appendResponse(dst []byte, resp *http1.Response) []byte {
-	x := &c.x
+	x := c.x
 	dst = appendStatusLine(dst, resp.Status, resp.Reason)
 	dst = appendFields(dst, resp.Fields)
 	switch {
@@ -228,7 +228,7 @@ func (c *client) appendResponse(dst []byte, resp *http1.Response) []byte {
 
 // appendConnection says whether the connection goes on, where the version does not say it (RFC 9112 section 9.3).
 func (c *client) appendConnection(dst []byte) []byte {
-	switch x := &c.x; {
+	switch x := c.x; {
 	case !x.keep || x.cut:
 		return append(dst, "Connection: close\r\n"...)
 	case x.http10:

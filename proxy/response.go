@@ -11,7 +11,7 @@ import (
 
 // upstreamEvent: there is news of the upstream of an exchange.
 func (c *client) upstreamEvent() {
-	x := &c.x
+	x := c.x
 	if x.outAt < len(x.out) && x.up.Out {
 		if !c.flushRequest() {
 			return
@@ -31,7 +31,7 @@ func (c *client) upstreamEvent() {
 
 // readResponse reads up to the response's head and passes it on with what of the body has come.
 func (c *client) readResponse() {
-	x := &c.x
+	x := c.x
 	rest, ok, err := x.up.readHead(x.method())
 	for ok && c.w.resp.Status < 200 && c.w.resp.Status != 101 {
 		if err = c.interim(); err != nil {
@@ -52,7 +52,7 @@ func (c *client) readResponse() {
 
 // interim passes a 1xx response on (RFC 9110 section 15.2); 100 Continue has been sent by inpod itself.
 func (c *client) interim() error {
-	w, x := c.w, &c.x
+	w, x := c.w, c.x
 	if w.resp.Status == 100 || x.http10 {
 		return nil
 	}
@@ -69,7 +69,7 @@ var errClientGone = errors.New("the client has gone")
 
 // responseFailed: the upstream has given no response, or none that can be passed on.
 func (c *client) responseFailed(err error) {
-	x := &c.x
+	x := c.x
 	if err == errClientGone {
 		c.left()
 		return
@@ -93,7 +93,7 @@ func (c *client) responseFailed(err error) {
 
 // respond passes the response in w.resp on; rest is what came behind its head.
 func (c *client) respond(rest []byte) {
-	w, x, resp := c.w, &c.x, &c.w.resp
+	w, x, resp := c.w, c.x, &c.w.resp
 	x.answered, x.status, x.ttfb = true, resp.Status, w.loop.Now()-x.start
 	if x.up.in != nil {
 		defer func(in []byte) { w.put(in) }(x.up.in)
@@ -121,7 +121,7 @@ func (c *client) respond(rest []byte) {
 
 // relay passes data, which the upstream has just sent, on behind what stands in w.out already.
 func (c *client) relay(data []byte) {
-	w, x := c.w, &c.x
+	w, x := c.w, c.x
 	for !x.respBody.Done() && len(data) > 0 {
 		piece, used, err := x.respBody.Decode(data)
 		if err != nil {
@@ -166,7 +166,7 @@ func (c *client) relay(data []byte) {
 
 // pumpResponse moves the response's body from the upstream to the client, as long as the client is not far behind.
 func (c *client) pumpResponse() {
-	w, x := c.w, &c.x
+	w, x := c.w, c.x
 	for moved := 0; x.answered && !x.ended && x.up.In; {
 		if len(c.out)-c.outAt > int(x.route.Buffer) {
 			x.up.SetDeadline(0) // the client is slow, not the upstream
@@ -194,7 +194,7 @@ func (c *client) pumpResponse() {
 
 // upstreamEOF: the upstream has closed the connection in the middle, or at the end, of its response.
 func (c *client) upstreamEOF(err error) {
-	x := &c.x
+	x := c.x
 	if err != io.EOF || x.respBody.EOF() != nil {
 		c.truncated("upstream_closed")
 		return
@@ -211,7 +211,7 @@ func (c *client) upstreamEOF(err error) {
 // truncated: the response cannot be completed. The client must see that: a missing last chunk or too few bytes do, and
 // where the end of the connection is the end of the body, a reset does.
 func (c *client) truncated(reason string) {
-	x := &c.x
+	x := c.x
 	x.reason = reason
 	if x.cut {
 		c.abort()
@@ -222,7 +222,7 @@ func (c *client) truncated(reason string) {
 
 // responseEnded: all of the response has been read and composed.
 func (c *client) responseEnded(stray bool) {
-	x := &c.x
+	x := c.x
 	x.ended = true
 	c.release(x.upKeep && !stray && x.sentAll && x.outAt == len(x.out))
 	if len(c.out) == 0 {
@@ -232,7 +232,7 @@ func (c *client) responseEnded(stray bool) {
 
 // upstreamTimeout: the upstream has been too slow.
 func (c *client) upstreamTimeout() {
-	x := &c.x
+	x := c.x
 	if x.answered {
 		c.truncated("upstream_idle_timeout")
 		return

@@ -20,7 +20,7 @@ const (
 // switchProtocols makes a tunnel of the exchange, as the upstream's 101 says (RFC 9110 section 7.8). rest is what the
 // upstream has sent behind it.
 func (c *client) switchProtocols(rest []byte) {
-	w, x, resp := c.w, &c.x, &c.w.resp
+	w, x, resp := c.w, c.x, &c.w.resp
 	if !x.upgrade || len(resp.Upgrade) == 0 {
 		x.answered = false
 		c.release(false)
@@ -70,7 +70,7 @@ type tunnel struct {
 
 // tunnel moves what there is, in both directions.
 func (c *client) tunnel() {
-	x := &c.x
+	x := c.x
 	t := x.tunnel
 	if len(c.out) > 0 && c.Out && !c.flush() {
 		return
@@ -128,7 +128,7 @@ func (c *client) tunnel() {
 
 // endTunnel passes the end of one direction on, and ends the exchange when both are over.
 func (c *client) endTunnel() {
-	x := &c.x
+	x := c.x
 	t := x.tunnel
 	if t.clientEnded && !t.upstreamShut && x.outAt == len(x.out) {
 		t.upstreamShut = true
@@ -153,7 +153,7 @@ func (c *client) tunnelOver() {
 
 // toUpstream writes or holds.
 func (c *client) toUpstream(data []byte) bool {
-	x := &c.x
+	x := c.x
 	if len(x.out) == x.outAt {
 		n, err := x.up.write(data)
 		if err != nil && err != poll.ErrAgain {
@@ -168,7 +168,7 @@ func (c *client) toUpstream(data []byte) bool {
 }
 
 func (c *client) flushUp() bool {
-	x := &c.x
+	x := c.x
 	for x.outAt < len(x.out) && x.up.Out {
 		n, err := x.up.write(x.out[x.outAt:])
 		if err == poll.ErrAgain {

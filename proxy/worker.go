@@ -31,6 +31,8 @@ type worker struct {
 
 	clients client // head of the ring of all clients
 	free    [][]byte
+	rested  []*exchange // for the next requests
+	none    exchange    // that of a client which has none
 
 	flying atomic.Int64 // requests whose response has not been written to its end
 	last   atomic.Int64 // when the last request began, in poll's time
