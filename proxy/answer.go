@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"syscall"
 	"time"
@@ -188,7 +189,7 @@ func (c *client) compose(f *failure) []byte {
 	if f.retryAfter > 0 {
 		resp.Header.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
-	resp.Header.Set("Date", time.Now().UTC().Format(time.RFC1123[:len(time.RFC1123)-3]+"GMT"))
+	resp.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	body := errorBody(f, x.text)
 	resp.Header.SetContentType("application/json")
 	if x.text {

@@ -71,7 +71,7 @@ func newHealth(log *slog.Logger, r config.Route, debug bool, check Checker,
 ) *health {
 	h := &health{
 		route: r, check: check, warm: warm, changed: changed, debug: debug,
-		log:  log.With("part", "proxy", "route", r.Name()),
+		log:  log.With("route", r.Name()),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	switch {

@@ -444,7 +444,7 @@ func TestHealthLog(t *testing.T) {
 			return a
 		}}))
 		m := watch(t, config.Route{}, func(m *monitored) {
-			m.health.log = log.With("part", "proxy", "route", m.route.Name())
+			m.health.log = log.With("route", m.route.Name())
 			m.check.says(errDown)
 		})
 		m.after(2*time.Second, false, errDown.Error())
