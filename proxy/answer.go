@@ -149,10 +149,10 @@ func (c *client) answerError(f *failure) {
 	c.release(false)
 	x.status, x.reason, x.answered, x.ended, x.cut = f.status, f.reason, true, true, false
 	switch left := x.reqBody.Remaining(); {
-	case f.final, w.p.draining.Load(), c.retired, left > discardBytes, x.expects && !x.reqBody.Done():
+	case f.final, w.p.draining.Load(), c.retired, left > discardBytes, left < 0, x.expects && !x.reqBody.Done():
 		x.keep = false
 	}
-	c.state = answering
+	c.state, c.lingered = answering, 0
 	c.SetDeadline(w.loop.Now() + int64(lingerTime))
 	if err := c.write(c.compose(f)); err != nil {
 		c.left()

@@ -163,6 +163,9 @@ func (c *client) Event() {
 	switch c.state {
 	case idle, reading:
 		c.readHead()
+		if c.Hup && (c.state == waiting || c.state == exchanging && !c.x.ended) {
+			c.left() // it came with the request, and is not said again
+		}
 	case waiting:
 		if c.Hup {
 			c.left()
@@ -210,6 +213,7 @@ func (c *client) Timeout() {
 func (c *client) readHead() {
 	w := c.w
 	if len(c.in) > 0 && c.state == idle { // what came behind the last request
+		c.SetDeadline(w.loop.Now() + int64(headerTimeout))
 		if c.state = reading; c.parse(c.in) {
 			return
 		}

@@ -294,7 +294,13 @@ func (c *client) sendAgain() {
 // pumpRequest moves the request's body from the client to the upstream.
 func (c *client) pumpRequest() {
 	x, w := c.x, c.w
-	for moved := 0; x.outAt == len(x.out) && !x.reqBody.Done() && !x.refused; {
+	for moved := 0; x.up != nil && x.outAt == len(x.out) && !x.reqBody.Done() && !x.refused; {
+		if x.again { // what follows cannot be sent again: was the connection closed under what has gone out?
+			if err := x.up.Error(); err != nil {
+				c.sendFailed(err)
+				return
+			}
+		}
 		data, fromIn := c.in, true
 		if len(data) == 0 {
 			if !c.In {
@@ -328,7 +334,7 @@ func (c *client) pumpRequest() {
 			c.bodyFailed(err)
 			return
 		}
-		if x.reqBody.Done() {
+		if x.reqBody.Done() && len(c.out) == 0 {
 			c.SetDeadline(0)
 		}
 		if !c.flushRequest() {

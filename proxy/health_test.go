@@ -455,7 +455,7 @@ func TestHealthLog(t *testing.T) {
 		m.check.says(errDown)
 		m.after(time.Minute, false, errDown.Error())
 		m.stop()
-		const where = " part=proxy route=:8080/"
+		const where = " route=:8080/"
 		want := `level=INFO msg="the route is not ready yet"` + where + ` why="ask it: connection refused"
 level=INFO msg="the route is ready"` + where + `
 level=WARN msg="the route is not ready any more"` + where + ` why="ask it: connection refused"

@@ -111,7 +111,7 @@ func (c *client) respond(rest []byte) {
 	if w.p.draining.Load() || c.retired {
 		x.keep = false
 	}
-	if !x.sentAll && !x.refused {
+	if !x.sentAll {
 		x.keep = x.keep && x.reqBody.Done()
 	}
 	w.out = c.appendResponse(w.out[:0], resp)

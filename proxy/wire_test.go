@@ -1,0 +1,237 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inpod/inpod/config"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 10 * time.Second
+
+// wire is a connection in the test's hands, byte by byte.
+type wire struct {
+	net.Conn
+	t  *testing.T
+	br *bufio.Reader
+}
+
+func newWire(t *testing.T, c net.Conn) *wire {
+	t.Helper()
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return &wire{c, t, bufio.NewReader(c)}
+}
+
+// connect is a client's connection to a proxy with this URL.
+func connect(t *testing.T, url string) *wire {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWire(t, c)
+}
+
+func (w *wire) send(text string) {
+	w.t.Helper()
+	if _, err := io.WriteString(w.Conn, text); err != nil {
+		w.t.Fatalf("cannot send %.60q: %v", text, err)
+	}
+}
+
+// head reads up to an empty line.
+func (w *wire) head() string {
+	w.t.Helper()
+	head, err := w.readHead()
+	if err != nil {
+		w.t.Fatalf("cannot read a head after %q: %v", head, err)
+	}
+	return head
+}
+
+func (w *wire) readHead() (string, error) {
+	head := ""
+	for !strings.HasSuffix(head, "\r\n\r\n") {
+		line, err := w.br.ReadString('\n')
+		if head += line; err != nil {
+			return head, err
+		}
+	}
+	return head, nil
+}
+
+func (w *wire) read(n int) string {
+	w.t.Helper()
+	b := make([]byte, n)
+	if n, err := io.ReadFull(w.br, b); err != nil {
+		w.t.Fatalf("cannot read %d bytes, only %q: %v", len(b), b[:n], err)
+	}
+	return string(b)
+}
+
+// rest reads up to the end of the connection.
+func (w *wire) rest() (string, error) {
+	b, err := io.ReadAll(w.br)
+	return string(b), err
+}
+
+// response reads a response to a request with this method.
+func (w *wire) response(method string) (*http.Response, string) {
+	w.t.Helper()
+	resp, err := http.ReadResponse(w.br, &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatalf("cannot read a response: %v", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatalf("cannot read the response's body after %.60q: %v", b, err)
+	}
+	return resp, string(b)
+}
+
+// reset closes the connection so that the peer gets a reset.
+func (w *wire) reset() {
+	_ = w.Conn.(*net.TCPConn).SetLinger(0)
+	w.Close()
+}
+
+// rawUpstream is a server in the test's hands.
+type rawUpstream struct {
+	t     *testing.T
+	ln    net.Listener
+	conns chan net.Conn
+}
+
+func newRawUpstream(t *testing.T) *rawUpstream {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &rawUpstream{t, ln, make(chan net.Conn, 1000)}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			u.conns <- c
+		}
+	}()
+	return u
+}
+
+func (u *rawUpstream) addr() string { return u.ln.Addr().String() }
+
+// accept is the next connection of the proxy.
+func (u *rawUpstream) accept() *wire {
+	u.t.Helper()
+	select {
+	case c := <-u.conns:
+		return newWire(u.t, c)
+	case <-time.After(patience):
+		u.t.Fatal("the proxy makes no connection")
+		return nil
+	}
+}
+
+// noMore fails the test when the proxy has made another connection.
+func (u *rawUpstream) noMore() {
+	u.t.Helper()
+	select {
+	case c := <-u.conns:
+		c.Close()
+		u.t.Error("the proxy made another connection, want none")
+	default:
+	}
+}
+
+// startWith runs a proxy with settings other than those of start.
+func startWith(t *testing.T, loops int, cfg config.Proxy) *Proxy {
+	t.Helper()
+	p := New(Options{Log: slog.New(slog.DiscardHandler), Loops: loops})
+	t.Cleanup(p.Close)
+	apply(t, p, cfg)
+	return p
+}
+
+// apply puts settings in force, with the defaults that config would fill in.
+func apply(t *testing.T, p *Proxy, cfg config.Proxy) {
+	t.Helper()
+	if err := p.Apply(filled(cfg)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func filled(cfg config.Proxy) config.Proxy {
+	if cfg.KeepAlive == 0 {
+		cfg.KeepAlive = 10 * time.Second
+	}
+	routes := make([]config.Route, len(cfg.Routes))
+	for i, r := range cfg.Routes {
+		routes[i] = withDefaults(r)
+	}
+	cfg.Routes = routes
+	return cfg
+}
+
+func urlOf(p *Proxy, listen string) string { return "http://" + p.Addr(listen).String() }
+
+// eventually waits until a condition holds that nothing announces.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+// onLoops runs f on the goroutine of each loop in turn.
+func onLoops(p *Proxy, f func(w *worker)) {
+	for _, w := range p.crew() {
+		w.do(func() { f(w) })
+	}
+}
+
+// clients calls f, on their loops, for every client's connection.
+func clients(p *Proxy, f func(c *client)) {
+	onLoops(p, func(w *worker) { w.each(f) })
+}
+
+// states counts the clients by what they do.
+func states(p *Proxy) map[clientState]int {
+	n := map[clientState]int{}
+	clients(p, func(c *client) { n[c.state]++ })
+	return n
+}
+
+// running waits until a route has so many requests at the upstream and in the queue.
+func running(t *testing.T, p *Proxy, running, queued int) {
+	t.Helper()
+	var s RouteState
+	eventually(t, fmt.Sprintf("%d running and %d queued", running, queued), func() bool {
+		s = p.Routes()[0]
+		return s.InFlight == running && s.Queued == queued
+	})
+}
+
+// counted adds up a count of the first route.
+func counted(p *Proxy, of func(s *series) uint64) uint64 {
+	return uint64(total(p.routes[0].stat, of))
+}
+
+func retries(s *series) uint64 { return s.retries.Load() }
