@@ -76,7 +76,9 @@ func (p *Proxy) writeRequest(c *client, took time.Duration) {
 	if x.route != nil {
 		attrs = append(attrs, slog.String("route", x.route.name))
 	}
-	attrs = append(attrs, slog.String("client", c.remote.String()))
+	if c.remote.IsValid() {
+		attrs = append(attrs, slog.String("client", c.remote.String()))
+	}
 	if l.buf != nil {
 		add("method", l.buf[:l.method])
 		add("target", l.buf[l.method:l.target])

@@ -3,7 +3,6 @@ package proxy
 import (
 	"io"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/inpod/inpod/proxy/http1"
@@ -41,10 +40,10 @@ type client struct {
 	prev, next *client
 
 	remote    netip.Addr
-	forwarded []byte       // of every request: for=…;proto=…
-	proto     string       // http or https
-	inner     bool         // from inpod's own HTTP/2 side, which has set the forwarded fields
-	cut       *atomic.Bool // of TLS: set by abort
+	forwarded []byte // of every request: for=…;proto=…
+	proto     string // http or https
+	inner     bool   // from inpod's own HTTP/2 side, which has set the forwarded fields
+	link      *link  // of TLS
 
 	state    clientState
 	first    bool   // no request has been read yet
@@ -62,7 +61,7 @@ type client struct {
 
 // adopt makes a client of a connected descriptor.
 func (w *worker) adopt(fd int, l *listener, from origin) {
-	c := &client{w: w, l: l, remote: from.addr, proto: from.proto, inner: from.inner, cut: from.cut, first: true, x: &w.none}
+	c := &client{w: w, l: l, remote: from.addr, proto: from.proto, inner: from.inner, link: from.link, first: true, x: &w.none}
 	c.turnCome = c.onTurn
 	c.wait.ready = func() { w.loop.Post(c.turnCome) }
 	if err := w.loop.Add(fd, c, &c.Sock); err != nil {
@@ -73,7 +72,9 @@ func (w *worker) adopt(fd int, l *listener, from origin) {
 	c.forwarded = appendForwarded(nil, from)
 	c.prev, c.next = w.clients.prev, &w.clients
 	c.prev.next, c.next.prev = c, c
-	w.open.Add(1)
+	if c.outer() {
+		w.open.Add(1)
+	}
 	c.SetDeadline(w.loop.Now() + int64(headerTimeout))
 }
 
@@ -88,14 +89,19 @@ func (c *client) close() {
 	c.dropIn()
 	c.dropOut()
 	c.prev.next, c.next.prev = c.next, c.prev
-	c.w.open.Add(-1)
+	if c.outer() {
+		c.w.open.Add(-1)
+	}
 	c.Close()
 }
 
+// outer tells a client's own connection from a socket pair's end: behind that is one that the front counts.
+func (c *client) outer() bool { return !c.inner && c.link == nil }
+
 // abort ends the connection so that the client notices: what it has is not all.
 func (c *client) abort() {
-	if c.cut != nil {
-		c.cut.Store(true)
+	if c.link != nil {
+		c.link.cut.Store(true)
 	}
 	c.Reset()
 	c.close()
@@ -118,7 +124,7 @@ func (c *client) newExchange() *exchange {
 	}
 	c.x.active, c.x.start = true, w.loop.Now()
 	c.seq++
-	w.requestBegins()
+	c.requestBegins()
 	return c.x
 }
 
@@ -290,7 +296,7 @@ func (c *client) write(data []byte) error {
 		if err != nil && err != poll.ErrAgain {
 			return err
 		}
-		c.x.sent += int64(n)
+		c.wrote(n)
 		if n == len(data) {
 			return nil
 		}
@@ -303,6 +309,13 @@ func (c *client) write(data []byte) error {
 	}
 	c.out = c.w.hold(c.out, data)
 	return nil
+}
+
+func (c *client) wrote(n int) {
+	c.x.sent += int64(n)
+	if c.link != nil {
+		c.link.wrote(n)
+	}
 }
 
 // armWrite bounds how long a client may read nothing. An upgraded connection may rest for ever.
@@ -319,7 +332,7 @@ func (c *client) flush() bool {
 		c.left()
 		return false
 	}
-	c.x.sent += int64(n)
+	c.wrote(n)
 	c.outAt += n
 	if c.outAt < len(c.out) {
 		if n > 0 {

@@ -73,6 +73,9 @@ func (c *client) begin(rest []byte) {
 	x.head, x.http10, x.keep, x.expects = string(req.Method) == "HEAD", req.Minor == 0, req.KeepAlive, req.Continue
 	x.length, x.framing = req.Length, req.Framing
 	x.reqBody.Begin(req.Framing, req.Length)
+	if c.inner {
+		c.remote = lastAddr(req.Get("X-Forwarded-For"))
+	}
 	x.text = wantsText(req.Get("Accept"))
 	x.orca = orcaOf(req)
 	x.route = c.l.match(req.Host, req.Path)
@@ -460,5 +463,9 @@ func (c *client) account() {
 		w.p.metrics.unrouted.Add(1)
 	}
 	w.p.logRequest(c, time.Duration(took))
-	w.requestEnded()
+	if c.link != nil {
+		c.link.finish(c.requestEnded)
+	} else {
+		c.requestEnded()
+	}
 }

@@ -1,9 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/inpod/inpod/proxy/http1"
 )
@@ -11,9 +11,9 @@ import (
 // origin is what is known of a connection's other end.
 type origin struct {
 	addr  netip.Addr
-	proto string       // http or https
-	inner bool         // inpod itself, which has set the forwarded fields
-	cut   *atomic.Bool // of TLS: set when the connection is cut off, which must not look like an orderly end
+	proto string // http or https
+	inner bool   // inpod itself, which has set the forwarded fields
+	link  *link  // of TLS
 }
 
 var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
@@ -150,6 +150,13 @@ func (c *client) appendForwardedFields(dst []byte, req *http1.Request, seen *fie
 		dst = append(dst, '"')
 	}
 	return append(dst, "\r\n"...)
+}
+
+// lastAddr is the last address of an X-Forwarded-For, which inpod's HTTP/2 side has put there.
+func lastAddr(list []byte) netip.Addr {
+	last := list[bytes.LastIndexByte(list, ',')+1:]
+	addr, _ := netip.ParseAddr(string(bytes.TrimSpace(last))) // invalid is "unknown"
+	return addr
 }
 
 func (c *client) appendAddr(dst []byte) []byte {

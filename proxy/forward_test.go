@@ -160,17 +160,25 @@ func TestResponseBytes(t *testing.T) {
 		want                    string
 		open                    bool // the client's connection stays
 	}{
-		{"length", get, crlf("HTTP/1.1 200 Fine", "x-a: 1", "Content-Length: 2", "X-a:2", "Empty:") + "ok", false,
-			crlf("HTTP/1.1 200 Fine", "x-a: 1", "X-a: 2", "Empty: ", "Content-Length: 2") + "ok", true},
+		{
+			"length", get, crlf("HTTP/1.1 200 Fine", "x-a: 1", "Content-Length: 2", "X-a:2", "Empty:") + "ok", false,
+			crlf("HTTP/1.1 200 Fine", "x-a: 1", "X-a: 2", "Empty: ", "Content-Length: 2") + "ok", true,
+		},
 		{"no reason", get, crlf("HTTP/1.1 299", "Content-Length: 0"), false, crlf("HTTP/1.1 299 ", "Content-Length: 0"), true},
-		{"chunks", get, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "02;x\r\nok\r\n0\r\n\r\n", false,
-			crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\n\r\n", true},
-		{"chunks with a trailer", get, crlf("HTTP/1.1 200 OK", "Trailer: Digest", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\nDigest: x\r\n\r\n", false,
-			crlf("HTTP/1.1 200 OK", "Trailer: Digest", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\nDigest: x\r\n\r\n", true},
+		{
+			"chunks", get, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "02;x\r\nok\r\n0\r\n\r\n", false,
+			crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\n\r\n", true,
+		},
+		{
+			"chunks with a trailer", get, crlf("HTTP/1.1 200 OK", "Trailer: Digest", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\nDigest: x\r\n\r\n", false,
+			crlf("HTTP/1.1 200 OK", "Trailer: Digest", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\nDigest: x\r\n\r\n", true,
+		},
 		{"until the end", get, crlf("HTTP/1.1 200 OK") + "ok", true, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\n\r\n", true},
 		{"until the end, of HTTP/1.0", get, crlf("HTTP/1.0 200 OK") + "ok", true, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\n\r\n", true},
-		{"fields of the connection", get, crlf("HTTP/1.1 200 OK", "Connection: close, x-mine", "Keep-Alive: 5", "X-Mine: 1", "Set-Cookie: a", "Content-Length: 0"), true,
-			crlf("HTTP/1.1 200 OK", "Set-Cookie: a", "Content-Length: 0"), true},
+		{
+			"fields of the connection", get, crlf("HTTP/1.1 200 OK", "Connection: close, x-mine", "Keep-Alive: 5", "X-Mine: 1", "Set-Cookie: a", "Content-Length: 0"), true,
+			crlf("HTTP/1.1 200 OK", "Set-Cookie: a", "Content-Length: 0"), true,
+		},
 		{"HEAD with a length", head, crlf("HTTP/1.1 200 OK", "Content-Length: 7"), false, crlf("HTTP/1.1 200 OK", "Content-Length: 7"), true},
 		{"HEAD of chunks", head, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked"), false, crlf("HTTP/1.1 200 OK"), true},
 		{"HEAD without", head, crlf("HTTP/1.1 200 OK"), false, crlf("HTTP/1.1 200 OK"), true},
@@ -178,14 +186,22 @@ func TestResponseBytes(t *testing.T) {
 		{"204 with a length", get, crlf("HTTP/1.1 204 No Content", "Content-Length: 0"), false, crlf("HTTP/1.1 204 No Content"), true},
 		{"304 with a length", get, crlf("HTTP/1.1 304 Not Modified", "Content-Length: 7", "Etag: x"), false, crlf("HTTP/1.1 304 Not Modified", "Etag: x", "Content-Length: 7"), true},
 		{"100 is dropped", get, crlf("HTTP/1.1 100 Continue") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false, crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", true},
-		{"103 is passed on", get, crlf("HTTP/1.1 103 Early Hints", "Link: x", "Connection: y") + crlf("HTTP/1.1 102 Processing") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false,
-			crlf("HTTP/1.1 103 Early Hints", "Link: x") + crlf("HTTP/1.1 102 Processing") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", true},
-		{"HTTP/1.0: no 103", get10, crlf("HTTP/1.1 103 Early Hints", "Link: x") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false,
-			crlf("HTTP/1.1 200 OK", "Content-Length: 2", "Connection: close") + "ok", false},
-		{"HTTP/1.0: kept", get10 + "\r\nConnection: keep-alive", crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false,
-			crlf("HTTP/1.1 200 OK", "Content-Length: 2", "Connection: keep-alive") + "ok", true},
-		{"HTTP/1.0: no chunks", get10 + "\r\nConnection: keep-alive", crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\n\r\n", false,
-			crlf("HTTP/1.1 200 OK", "Connection: close") + "ok", false},
+		{
+			"103 is passed on", get, crlf("HTTP/1.1 103 Early Hints", "Link: x", "Connection: y") + crlf("HTTP/1.1 102 Processing") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false,
+			crlf("HTTP/1.1 103 Early Hints", "Link: x") + crlf("HTTP/1.1 102 Processing") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", true,
+		},
+		{
+			"HTTP/1.0: no 103", get10, crlf("HTTP/1.1 103 Early Hints", "Link: x") + crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false,
+			crlf("HTTP/1.1 200 OK", "Content-Length: 2", "Connection: close") + "ok", false,
+		},
+		{
+			"HTTP/1.0: kept", get10 + "\r\nConnection: keep-alive", crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false,
+			crlf("HTTP/1.1 200 OK", "Content-Length: 2", "Connection: keep-alive") + "ok", true,
+		},
+		{
+			"HTTP/1.0: no chunks", get10 + "\r\nConnection: keep-alive", crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked") + "2\r\nok\r\n0\r\n\r\n", false,
+			crlf("HTTP/1.1 200 OK", "Connection: close") + "ok", false,
+		},
 		{"HTTP/1.0: until the end", get10, crlf("HTTP/1.1 200 OK") + "ok", true, crlf("HTTP/1.1 200 OK", "Connection: close") + "ok", false},
 		{"close", get + "\r\nConnection: close", crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok", false, crlf("HTTP/1.1 200 OK", "Content-Length: 2", "Connection: close") + "ok", false},
 	} {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/inpod/inpod/proxy/poll"
 )
@@ -18,7 +19,7 @@ import (
 // upstream gets as HTTP/1.1, go on through the loops by a reentry; gRPC goes to its upstream from here.
 type front struct {
 	p      *Proxy
-	flying atomic.Int64 // gRPC calls
+	flying atomic.Int64 // requests of HTTP/2
 	last   atomic.Int64 // when the last one began
 	open   atomic.Int64 // connections
 
@@ -31,6 +32,8 @@ type front struct {
 	queue  *handover
 	conns  map[net.Conn]struct{} // HTTP/1.1 behind TLS
 	served sync.WaitGroup
+
+	leaving sync.WaitGroup // servers that goAway has asked to end
 }
 
 func newFront(p *Proxy) *front {
@@ -148,7 +151,9 @@ func (f *front) newServer() {
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    maxHTTP2Head,
-		ErrorLog:          slog.NewLogLogger(f.p.log.Handler(), slog.LevelDebug),
+		// RFC 9113 section 4.2: the size that every peer must take. net/http would buffer frames of 1 MB for each stream.
+		HTTP2:    &http.HTTP2Config{MaxReadFrameSize: 16 << 10},
+		ErrorLog: slog.NewLogLogger(f.p.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
@@ -175,15 +180,37 @@ func (f *front) goAway() {
 		return
 	}
 	f.p.log.Debug("sending GOAWAY")
-	f.spawn(func() {
+	f.leaving.Add(1)
+	if !f.spawn(func() {
+		defer f.leaving.Done()
 		if err := server.Shutdown(f.life); err != nil {
 			server.Close()
 		}
-	})
+	}) {
+		f.leaving.Done()
+	}
+}
+
+// settle waits a little until the ends of the last streams have been written: net/http does so behind the handler's back.
+func (f *front) settle() {
+	if f.flying.Load() > 0 {
+		return // to be cut off
+	}
+	f.goAway()
+	done := make(chan struct{})
+	go func() {
+		f.leaving.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(lingerTime):
+	}
 }
 
 // close cuts every connection and waits for the goroutines.
 func (f *front) close() {
+	f.settle()
 	f.mu.Lock()
 	f.closed = true
 	server := f.server
@@ -199,22 +226,22 @@ func (f *front) close() {
 }
 
 // secure serves a connection of a TLS listener. It does not wait.
-func (f *front) secure(l *listener, fd int, from origin) {
+func (f *front) secure(l *listener, with *certificates, fd int, from origin) {
 	raw, err := connOf(fd)
 	if err != nil {
 		f.p.log.Error("cannot take over a connection", "error", err)
 		return
 	}
 	f.open.Add(1)
-	if !f.spawn(func() { f.handshake(l, raw, from) }) {
+	if !f.spawn(func() { f.handshake(l, with, raw, from) }) {
 		f.open.Add(-1)
 		raw.Close()
 	}
 }
 
 // handshake does TLS's and serves what follows.
-func (f *front) handshake(l *listener, raw net.Conn, from origin) {
-	conn := tls.Server(raw, l.secure.Load().config)
+func (f *front) handshake(l *listener, with *certificates, raw net.Conn, from origin) {
+	conn := tls.Server(raw, with.config)
 	f.track(conn)
 	ctx, cancel := context.WithTimeout(f.life, headerTimeout)
 	err := conn.HandshakeContext(ctx)

@@ -27,8 +27,6 @@ func isGRPC(r *http.Request) bool {
 // serveGRPC passes a gRPC call on as HTTP/2. Its time is bounded by the call's own deadline (grpc-timeout), which the
 // upstream sees, and not by the route's timeout: a stream may stay silent until something happens.
 func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Conn) {
-	f.requestBegins()
-	defer f.requestEnded()
 	route := conn.l.match([]byte(r.Host), []byte(r.URL.EscapedPath()))
 	if route == nil {
 		f.p.metrics.unrouted.Add(1)
@@ -52,6 +50,7 @@ func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Co
 				pr.Out.URL.Path = string(appendStripped(nil, []byte(pr.In.URL.Path), route.prefix))
 				pr.Out.URL.RawPath = ""
 			}
+			pr.Out.Trailer = pr.In.Trailer // see rewrite
 			pr.Out.Header["Te"] = []string{"trailers"}
 			forward(pr.Out, pr.In, conn)
 		},
@@ -68,6 +67,7 @@ func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Co
 			answerGRPC(rw, grpcUnavailable, fail)
 		},
 		ModifyResponse: conn.l.back.modify,
+		ErrorLog:       conn.l.back.proxy.ErrorLog,
 	}
 	proxy.ServeHTTP(rw, r)
 	if r.Context().Err() != nil {

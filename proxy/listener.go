@@ -103,8 +103,8 @@ func (l *listener) took(fd int, sa unix.Sockaddr) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	from := origin{addr: addrOf(sa), proto: "http"}
-	if l.secure.Load() != nil {
-		l.p.front.secure(l, fd, from)
+	if secure := l.secure.Load(); secure != nil {
+		l.p.front.secure(l, secure, fd, from)
 		return
 	}
 	workers := l.p.workers
@@ -126,7 +126,7 @@ var tooMany = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
 func (w *worker) evict() bool {
 	tries := 0
 	for c := w.clients.next; c != &w.clients && tries < evictTries; c = c.next {
-		if tries++; c.state == idle && !c.In {
+		if tries++; c.state == idle && !c.In && !c.inner {
 			c.close()
 			return true
 		}

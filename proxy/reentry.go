@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -42,6 +43,7 @@ func newReentry(l *listener) *reentry {
 		ErrorHandler:   b.failed,
 		ModifyResponse: b.modify,
 		BufferPool:     &buffers{},
+		ErrorLog:       slog.NewLogLogger(l.p.log.Handler(), slog.LevelDebug),
 	}
 	return b
 }
@@ -81,7 +83,7 @@ func (b *reentry) dial() (net.Conn, error) { return b.pair(origin{inner: true}) 
 
 // bridge carries HTTP/1.1 between a TLS connection and the loops until one of them ends it.
 func (b *reentry) bridge(conn, raw net.Conn, from origin) {
-	from.cut = &atomic.Bool{}
+	from.link = &link{}
 	inner, err := b.pair(from)
 	if err != nil {
 		b.l.p.log.Error("cannot serve a TLS connection", "error", err)
@@ -93,8 +95,8 @@ func (b *reentry) bridge(conn, raw net.Conn, from origin) {
 		// The client has gone, or will say nothing more: the loop hears of it as of any client.
 		_ = inner.(*net.UnixConn).CloseWrite()
 	}()
-	_, _ = io.Copy(conn, inner)
-	if from.cut.Load() {
+	from.link.carry(conn, inner)
+	if from.link.cut.Load() {
 		// What was sent is not all. An orderly end of TLS would say that it is.
 		if tcp, ok := raw.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
@@ -106,6 +108,8 @@ func (b *reentry) bridge(conn, raw net.Conn, from origin) {
 // serve answers an HTTP/2 request.
 func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 	conn := r.Context().Value(connKey{}).(*http2Conn)
+	f.requestBegins()
+	defer f.requestEnded()
 	if r.Method == http.MethodConnect {
 		http.Error(rw, "CONNECT is not served here", http.StatusNotImplemented)
 		return
@@ -124,7 +128,9 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 func rewrite(pr *httputil.ProxyRequest) {
 	conn := pr.In.Context().Value(connKey{}).(*http2Conn)
 	pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "inpod"
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy has struck out what net/url cannot read
 	pr.Out.Host = pr.In.Host
+	pr.Out.Trailer = pr.In.Trailer // which is filled when the body has been read; Out has a copy of before
 	forward(pr.Out, pr.In, conn)
 }
 

@@ -24,6 +24,11 @@ type wire struct {
 	br *bufio.Reader
 }
 
+// dialQuietly is a connection to a proxy that may be gone.
+func dialQuietly(url string) (net.Conn, error) {
+	return net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+}
+
 func newWire(t *testing.T, c net.Conn) *wire {
 	t.Helper()
 	t.Cleanup(func() { c.Close() })
@@ -36,7 +41,7 @@ func newWire(t *testing.T, c net.Conn) *wire {
 // connect is a client's connection to a proxy with this URL.
 func connect(t *testing.T, url string) *wire {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	c, err := dialQuietly(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,14 +94,18 @@ func (w *worker) each(f func(c *client)) {
 	}
 }
 
-// requestBegins and requestEnded keep the count that Wait waits for.
-func (w *worker) requestBegins() {
-	w.flying.Add(1)
-	w.last.Store(w.loop.Now())
+// requestBegins and requestEnded keep the count that Wait waits for. Requests of HTTP/2 are counted by the front: the
+// loop's part in them ends before the client has it all.
+func (c *client) requestBegins() {
+	if w := c.w; !c.inner {
+		w.flying.Add(1)
+		w.last.Store(w.loop.Now())
+	}
 }
 
-func (w *worker) requestEnded() {
-	if w.flying.Add(-1) == 0 && w.p.draining.Load() {
+// requestEnded may be called by any goroutine.
+func (c *client) requestEnded() {
+	if w := c.w; !c.inner && w.flying.Add(-1) == 0 && w.p.draining.Load() {
 		w.p.announce()
 	}
 }

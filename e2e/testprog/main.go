@@ -33,6 +33,7 @@ func roles() map[string]func(args []string) int {
 		"tty":       tty,       // tty: on a terminal, says what comes of keys and window sizes
 		"pod":       pod,       // pod FILE CMD…: PID 1 of a pod with a shared PID namespace
 		"neighbour": neighbour, // neighbour FILE: a process of another container
+		"upstream":  upstream,  // upstream ADDR: an HTTP server that does as each request says
 	}
 }
 
