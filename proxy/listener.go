@@ -178,5 +178,6 @@ func (l *listener) retire() {
 			})
 		})
 	}
+	l.p.front.goAway() // net/http can ask all connections of HTTP/2 to end, not some: the others make new ones
 	l.back.close()
 }

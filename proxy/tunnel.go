@@ -139,7 +139,7 @@ func (c *client) endTunnel() {
 		shutdownWrite(&c.Sock)
 	}
 	switch {
-	case t.clientShut && (t.upstreamShut || t.closed), t.upstreamShut && t.upstreamEnded:
+	case t.clientShut && (t.upstreamShut || t.closed):
 		c.tunnelOver()
 	case (t.clientShut || t.upstreamShut) && c.Deadline() == 0:
 		c.SetDeadline(c.w.loop.Now() + int64(tunnelRest))

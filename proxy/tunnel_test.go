@@ -225,25 +225,25 @@ func TestTunnelHoldsLittle(t *testing.T) {
 // The upstream's last words reach a slow client that has closed its own side long ago.
 func TestTunnelEndWaitsForASlowClient(t *testing.T) {
 	u := newRawUpstream(t)
-	_, url := start(t, config.Route{Upstream: u.addr(), WebSocket: true})
+	p, url := start(t, config.Route{Upstream: u.addr(), WebSocket: true})
 	c, up := upgraded(t, url, u, "kernel")
-	_ = c.Conn.(*net.TCPConn).SetReadBuffer(128 << 10)
 	c.closeWrite()
 	up.rest()
-	const size = 8 << 20
-	go func() {
-		_, _ = io.CopyN(up.Conn, &zeros{n: size}, size)
-		up.Close()
-	}()
-	n := 0
-	for buf := make([]byte, 8<<10); ; {
-		m, err := c.Read(buf)
-		if n += m; err != nil {
-			if n != size || err != io.EOF {
-				t.Errorf("got %d bytes of %d, then %v", n, size, err)
-			}
-			return
-		}
+	size := 0
+	heldBack := func() (n int) {
+		clients(p, func(c *client) { n = len(c.out) })
+		return n
+	}
+	for piece := strings.Repeat("x", 16<<10); heldBack() == 0; size += len(piece) {
+		up.send(piece)
+	}
+	up.Close()
+	eventually(t, "the upstream's end", func() (ended bool) {
+		clients(p, func(c *client) { ended = c.x.tunnel.upstreamEnded })
+		return ended || len(states(p)) == 0
+	})
+	if rest, err := c.rest(); len(rest) != size || err != nil {
+		t.Errorf("got %d bytes of %d, then %v", len(rest), size, err)
 	}
 }
 
@@ -301,9 +301,7 @@ func TestDrainTellsWebSockets(t *testing.T) {
 		}
 		c.Close()
 	}
-	if n := p.InFlight(); n != 1 {
-		t.Errorf("%d in flight, want the one of another protocol", n)
-	}
+	eventually(t, "only the one of another protocol in flight", func() bool { return p.InFlight() == 1 })
 	other.Close()
 	if rest, err := upOther.rest(); rest != "" || err != nil {
 		t.Errorf("the upstream of another protocol got %q, %v; want the end", rest, err)
