@@ -48,6 +48,8 @@ func (a *agent) readyChecks() []healthCheck {
 		c := healthCheck{name: "route/" + r.Name}
 		if !r.Ready {
 			c.reason = r.Detail
+		} else {
+			c.note = r.Detail
 		}
 		checks = append(checks, c)
 	}

@@ -29,7 +29,7 @@ func (c *Config) checkRoutes(report reporter) {
 		if r.Listen == Off || r.Listen == "" {
 			continue
 		}
-		here := place{r.Listen, r.Host, r.Path}
+		here := place{r.Listen, r.Host, strings.TrimSuffix(r.Path, "/")}
 		if first, dup := seen[here]; dup && r.Host == "" {
 			report(at, "has the same listen and path as %s (%s %s)", routeKey(first), r.Listen, r.Path)
 		} else if dup {

@@ -65,26 +65,32 @@ func (p *Proxy) logRequest(c *client, took time.Duration) {
 }
 
 func (p *Proxy) writeRequest(c *client, took time.Duration) {
-	x := c.x
-	l := &x.line
+	l, client := &c.x.line, ""
+	if c.remote.IsValid() {
+		client = c.remote.String()
+	}
+	if l.buf == nil { // the head could not be read
+		p.writeRecord(c.x, took, client, "", "", "", "")
+		return
+	}
+	p.writeRecord(c.x, took, client, string(l.buf[:l.method]), string(l.buf[l.method:l.target]), string(l.buf[l.target:l.host]), string(l.buf[l.host:]))
+}
+
+func (p *Proxy) writeRecord(x *exchange, took time.Duration, client, method, target, host, agent string) {
 	attrs := make([]slog.Attr, 0, 14)
-	add := func(key string, v []byte) {
-		if len(v) > 0 {
-			attrs = append(attrs, slog.String(key, string(v)))
+	add := func(key, v string) {
+		if v != "" {
+			attrs = append(attrs, slog.String(key, v))
 		}
 	}
 	if x.route != nil {
-		attrs = append(attrs, slog.String("route", x.route.name))
+		add("route", x.route.name)
 	}
-	if c.remote.IsValid() {
-		attrs = append(attrs, slog.String("client", c.remote.String()))
-	}
-	if l.buf != nil {
-		add("method", l.buf[:l.method])
-		add("target", l.buf[l.method:l.target])
-		add("host", l.buf[l.target:l.host])
-		add("agent", l.buf[l.host:])
-	}
+	add("client", client)
+	add("method", method)
+	add("target", target)
+	add("host", host)
+	add("agent", agent)
 	status := x.status
 	if x.reason == reasonClientGone {
 		status = 499 // as nginx says
@@ -94,8 +100,6 @@ func (p *Proxy) writeRequest(c *client, took time.Duration) {
 		attrs = append(attrs, slog.Float64("first_byte_seconds", time.Duration(x.ttfb).Seconds()))
 	}
 	attrs = append(attrs, slog.Int64("received", x.taken), slog.Int64("sent", x.sent))
-	if x.reason != "" {
-		attrs = append(attrs, slog.String("reason", x.reason))
-	}
+	add("reason", x.reason)
 	p.log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,7 +79,7 @@ func errOverload(r *route, why string) *failure {
 	running, waiting := r.limiter.load()
 	return &failure{
 		status: status, reason: "overloaded", retryAfter: r.retryAfter(waiting),
-		text: fmt.Sprintf("%s: %d requests are being worked on and %d wait", why, running, waiting),
+		text: fmt.Sprintf("%s: %d being worked on, %d waiting", why, running, waiting),
 		hint: "try again after Retry-After",
 	}
 }
@@ -86,7 +87,7 @@ func errOverload(r *route, why string) *failure {
 func errUpstreamDown(r *route, err error) *failure {
 	return &failure{
 		status: 502, reason: "upstream_down", text: fmt.Sprintf("cannot connect to the upstream %s: %v", r.Upstream, cause(err)),
-		hint: "the server behind this route does not run, or not there", retryAfter: 1,
+		hint: "the server has not started yet, has ended, or listens elsewhere", retryAfter: 1,
 	}
 }
 
@@ -124,7 +125,7 @@ func errClosedEarly(r *route) *failure {
 
 func errBadResponse(r *route, err *http1.Error) *failure {
 	return &failure{
-		status: 502, reason: "upstream_bad_response", text: fmt.Sprintf("the upstream %s sent no valid HTTP response: %s", r.Upstream, err.Text),
+		status: 502, reason: "upstream_bad_response", text: fmt.Sprintf("the upstream %s sent no valid HTTP response: %s", r.Upstream, strings.TrimPrefix(err.Text, "the upstream's response: ")),
 	}
 }
 
@@ -143,6 +144,7 @@ func (c *client) answerError(f *failure) {
 	w, x := c.w, c.x
 	if !x.active { // the head could not be read
 		x = c.newExchange()
+		x.broken, x.stat = true, w.nowhere
 		x.reqBody.Begin(http1.NoBody, 0)
 	}
 	c.leaveQueue()

@@ -134,7 +134,7 @@ func (c *client) dropExchange() {
 	if c.x == &w.none {
 		return
 	}
-	*c.x = exchange{}
+	*c.x = exchange{reqBody: c.x.reqBody, respBody: c.x.respBody} // for the memory of their trailers; Begin resets the rest
 	if len(w.rested) < keptBuffers {
 		w.rested = append(w.rested, c.x)
 	}

@@ -44,6 +44,7 @@ type exchange struct {
 	expects bool // the client waits for 100 Continue
 	upgrade bool
 	text    bool // errors as text, not JSON
+	broken  bool // the request could not be read: more of it may come
 	orca    orcaFormat
 	status  int
 	sent    int64 // bytes to the client
@@ -83,6 +84,7 @@ func (c *client) begin(rest []byte) {
 		x.line.take(w.buffer(), req)
 	}
 	if x.route == nil {
+		x.stat = w.nowhere
 		f := errNoRoute(req.Host, req.Path)
 		c.keep(rest)
 		c.answerError(f)
@@ -429,7 +431,7 @@ func (c *client) finish() {
 	switch {
 	case !closing:
 		c.nextRequest()
-	case c.In || len(c.in) > 0 || !x.reqBody.Done():
+	case c.In || len(c.in) > 0 || !x.reqBody.Done(), x.broken:
 		c.lingerClose()
 	default:
 		c.close()
@@ -457,11 +459,7 @@ func (c *client) account() {
 		x.out, x.outAt = nil, 0
 	}
 	took := w.loop.Now() - x.start
-	if x.stat != nil {
-		x.stat.observe(x, took)
-	} else {
-		w.p.metrics.unrouted.Add(1)
-	}
+	x.stat.observe(x, took)
 	w.p.logRequest(c, time.Duration(took))
 	if c.link != nil {
 		c.link.finish(c.requestEnded)

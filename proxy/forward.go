@@ -40,7 +40,7 @@ func (c *client) appendRequest(dst []byte, req *http1.Request) []byte {
 	seen := fieldsSeen{}
 	for i := range req.Fields {
 		f := &req.Fields[i]
-		if f.Hop || !c.inner && seen.collect(i, f) || isHost(f.Name) {
+		if f.Hop || !c.inner && seen.collect(i, f) || isHost(f.Name) || r.StripPrefix && seen.isPrefix(i, f) {
 			continue
 		}
 		dst = http1.AppendField(dst, f.Name, f.Value)
@@ -57,7 +57,13 @@ func (c *client) appendRequest(dst []byte, req *http1.Request) []byte {
 		dst = c.appendForwardedFields(dst, req, &seen)
 	}
 	if r.StripPrefix && r.prefix != "" {
-		dst = http1.AppendField(dst, "X-Forwarded-Prefix", r.prefix)
+		// What an ingress before us has stripped comes before what is stripped here.
+		dst = append(dst, "X-Forwarded-Prefix: "...)
+		if seen.prefix != 0 {
+			dst = append(dst, bytes.TrimSuffix(req.Fields[seen.prefix-1].Value, []byte("/"))...)
+		}
+		dst = append(dst, r.prefix...)
+		dst = append(dst, "\r\n"...)
 	}
 	if c.x.upgrade {
 		dst = append(dst, "Connection: Upgrade\r\n"...)
@@ -115,6 +121,17 @@ func (s *fieldsSeen) collect(i int, f *http1.Field) bool {
 		s.proto = 1
 	}
 	return false
+}
+
+// isPrefix tells whether a field is X-Forwarded-Prefix, and remembers the first.
+func (s *fieldsSeen) isPrefix(i int, f *http1.Field) bool {
+	if !equalFold(f.Name, "x-forwarded-prefix") {
+		return false
+	}
+	if s.prefix == 0 {
+		s.prefix = int32(i) + 1
+	}
+	return true
 }
 
 // noteIn remembers a field in the next free place. More than there are places are passed on as they are.

@@ -29,13 +29,16 @@ func isGRPC(r *http.Request) bool {
 func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Conn) {
 	route := conn.l.match([]byte(r.Host), []byte(r.URL.EscapedPath()))
 	if route == nil {
-		f.p.metrics.unrouted.Add(1)
-		answerGRPC(rw, grpcUnimplemented, errNoRoute([]byte(r.Host), []byte(r.URL.Path)))
+		x := exchange{start: poll.Now()}
+		defer f.account(&x, f.p.metrics.of(nowhere, f.p.loops)[0], rw, r)
+		fail := errNoRoute([]byte(r.Host), []byte(r.URL.Path))
+		x.reason = fail.reason
+		answerGRPC(rw, grpcUnimplemented, fail)
 		return
 	}
-	x := exchange{route: route, status: http.StatusOK, start: poll.Now()}
+	x := exchange{route: route, start: poll.Now()}
 	stat := route.stat[0]
-	defer func() { stat.observe(&x, poll.Now()-x.start) }()
+	defer f.account(&x, stat, rw, r)
 	if fail := admitCall(r.Context(), route, stat); fail != nil {
 		x.reason = fail.reason
 		answerGRPC(rw, grpcExhausted, fail)
@@ -70,9 +73,52 @@ func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Co
 		ErrorLog:       conn.l.back.proxy.ErrorLog,
 	}
 	proxy.ServeHTTP(rw, r)
-	if r.Context().Err() != nil {
+}
+
+// account counts a call that is over, and logs it as any request.
+func (f *front) account(x *exchange, stat *series, rw http.ResponseWriter, r *http.Request) {
+	if x.reason == "" && r.Context().Err() != nil {
 		x.reason = reasonClientGone
 	}
+	x.status = httpStatusOf(rw.Header())
+	took := poll.Now() - x.start
+	stat.observe(x, took)
+	if policy := f.p.logs.Load(); policy.wanted && policy.picks(x, time.Duration(took)) {
+		client, _, _ := net.SplitHostPort(r.RemoteAddr)
+		f.p.writeRecord(x, time.Duration(took), client, r.Method, r.URL.Path, r.Host, r.UserAgent())
+	}
+}
+
+// httpStatusOf is what a gRPC status is counted as: the HTTP status that a gateway would map it to
+// (google/rpc/code.proto). A call without one was cut off.
+func httpStatusOf(h http.Header) int {
+	status := h.Get("Grpc-Status")
+	if status == "" {
+		status = h.Get(http.TrailerPrefix + "Grpc-Status")
+	}
+	switch status {
+	case "0":
+		return http.StatusOK
+	case "1", "3", "9", "11":
+		return http.StatusBadRequest
+	case "4":
+		return http.StatusGatewayTimeout
+	case "5":
+		return http.StatusNotFound
+	case "6", "10":
+		return http.StatusConflict
+	case "7":
+		return http.StatusForbidden
+	case "8":
+		return http.StatusTooManyRequests
+	case "12":
+		return http.StatusNotImplemented
+	case "14":
+		return http.StatusServiceUnavailable
+	case "16":
+		return http.StatusUnauthorized
+	}
+	return http.StatusInternalServerError
 }
 
 // admitCall waits for a place; nil: it has been given one.

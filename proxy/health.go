@@ -75,7 +75,9 @@ func newHealth(log *slog.Logger, r config.Route, debug bool, check Checker,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	switch {
-	case debug, check == nil && len(r.Warmup) == 0:
+	case debug:
+		h.state.Store(&readiness{ready: true, detail: "debug mode: nothing is checked"})
+	case check == nil && len(r.Warmup) == 0:
 		h.state.Store(&readiness{ready: true})
 	case check == nil:
 		h.state.Store(&readiness{detail: "not warmed up yet"})
@@ -203,7 +205,7 @@ func (h *health) checkFailed(err error) time.Duration {
 		h.up, h.warmed = false, 0
 	}
 	if ready, _ := h.Ready(); ready && h.up {
-		return h.route.HealthPeriod
+		return min(h.route.HealthPeriod, lastPause) // soon: is it one that was lost, or is it down?
 	}
 	h.set(false, err.Error())
 	return h.quick()

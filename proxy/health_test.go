@@ -156,7 +156,7 @@ func TestHealthBeforeStart(t *testing.T) {
 		{false, &checked{}, warmup, false, "ask it: not checked yet"},
 		{false, nil, warmup, false, "not warmed up yet"},
 		{false, nil, nil, true, ""},
-		{true, &checked{}, warmup, true, ""},
+		{true, &checked{}, warmup, true, "debug mode: nothing is checked"},
 	} {
 		h := newHealth(slog.New(slog.DiscardHandler), config.Route{Warmup: tt.warmup}, tt.debug, tt.check, nil, nil)
 		if ready, detail := h.Ready(); ready != tt.ready || detail != tt.detail {
@@ -188,17 +188,17 @@ func TestHealthFailures(t *testing.T) {
 		m := watch(t, config.Route{}, nil)
 		m.after(0, true, "")
 		m.check.says(errDown)
-		m.after(20*time.Second, true, "") // two failures
+		m.after(11*time.Second, true, "") // two failures: after the first it is asked every second
 		m.check.says(nil)
 		m.after(10*time.Second, true, "")
 		m.check.says(errDown)
-		m.after(29*time.Second, true, "")
-		m.after(time.Second, false, errDown.Error())
+		m.after(2500*time.Millisecond, true, "")
+		m.after(500*time.Millisecond, false, errDown.Error())
 		m.check.says(errors.New("ask it: status 503, want 200–399"))
 		m.after(250*time.Millisecond, false, "ask it: status 503, want 200–399")
 		m.check.says(nil)
 		m.after(500*time.Millisecond, true, "") // it is asked sooner while somebody waits
-		m.reported("0s true ", "1m0s false "+errDown.Error(), "1m0.75s true ")
+		m.reported("0s true ", "24s false "+errDown.Error(), "24.75s true ")
 	})
 }
 
@@ -246,14 +246,14 @@ func TestWarmUp(t *testing.T) {
 
 		// Down is cold; two failures are not down.
 		m.check.says(errDown)
-		m.after(20*time.Second, true, "")
+		m.after(11*time.Second, true, "")
 		m.check.says(nil)
 		m.after(10*time.Second, true, "")
 		if got := m.requests(); got != "" {
 			t.Errorf("got the requests %s, want no more", got)
 		}
 		m.check.says(errDown)
-		m.after(30*time.Second, false, errDown.Error())
+		m.after(3*time.Second, false, errDown.Error())
 		m.check.says(nil)
 		m.after(time.Second, true, "")
 		if got := m.requests(); got != "/a/a/b/b/b/c" {
@@ -322,7 +322,7 @@ func TestDebugIsReady(t *testing.T) {
 			h.failedToConnect()
 		}
 		time.Sleep(time.Minute)
-		if ready, detail := h.Ready(); !ready || detail != "" || len(check.times) != 0 {
+		if ready, detail := h.Ready(); !ready || detail != "debug mode: nothing is checked" || len(check.times) != 0 {
 			t.Errorf("got %v, %q after %d checks, want ready and none", ready, detail, len(check.times))
 		}
 		h.stop()

@@ -307,6 +307,7 @@ func TestGRPC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
 	eventually(t, "nothing in flight", func() bool { return p.InFlight() == 0 })
 	for reason, want := range map[string]uint64{"overloaded": 1, reasonClientGone: 1} {

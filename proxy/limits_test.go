@@ -96,7 +96,7 @@ func TestOverload(t *testing.T) {
 			for range 3 { // the connection goes on
 				c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
 				resp, body := c.response("POST")
-				want := fmt.Sprintf(`{"error":"the queue is full: 1 requests are being worked on and %d wait","reason":"overloaded","hint":"try again after Retry-After"}`+"\n", tt.queue)
+				want := fmt.Sprintf(`{"error":"the queue is full: 1 being worked on, %d waiting","reason":"overloaded","hint":"try again after Retry-After"}`+"\n", tt.queue)
 				if fmt.Sprint(resp.StatusCode) != tt.status || resp.Header.Get("Retry-After") != "1" || body != want || resp.Close {
 					t.Errorf("got %d %v %q, want %s, Retry-After 1, an open connection and %q", resp.StatusCode, resp.Header, body, tt.status, want)
 				}
@@ -147,7 +147,7 @@ func TestQueueTimeout(t *testing.T) {
 	if took := time.Since(began); took < 30*time.Millisecond {
 		t.Errorf("answered after %s, want 30ms at the earliest", took)
 	}
-	if resp.StatusCode != 503 || !strings.HasPrefix(body, `{"error":"no place became free within 30ms: 1 requests are being worked on and 0 wait"`) {
+	if resp.StatusCode != 503 || !strings.HasPrefix(body, `{"error":"no place became free within 30ms: 1 being worked on, 0 waiting"`) {
 		t.Errorf("got %d %q, want 503 for the queue timeout", resp.StatusCode, body)
 	}
 	running(t, p, 1, 0)

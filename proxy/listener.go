@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -119,8 +120,10 @@ func (l *listener) took(fd int, sa unix.Sockaddr) {
 	}
 }
 
-var tooMany = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nRetry-After: 1\r\n" +
-	ErrorHeader + ": too_many_connections\r\nConnection: close\r\n\r\ntoo many connections\n")
+const tooManyBody = `{"error":"too many connections are open","reason":"too_many_connections","hint":"proxy.max_connections is the limit"}` + "\n"
+
+var tooMany = fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\n"+
+	ErrorHeader+": too_many_connections\r\nConnection: close\r\n\r\n%s", len(tooManyBody), tooManyBody)
 
 // evict closes a connection that is between two requests, to make room.
 func (w *worker) evict() bool {

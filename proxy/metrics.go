@@ -81,7 +81,7 @@ func (s *series) observe(x *exchange, took int64) {
 
 // metrics holds what is counted, and makes Prometheus' values only when scraped: a request costs a few additions.
 type metrics struct {
-	unrouted, turnedAway atomic.Uint64
+	turnedAway atomic.Uint64
 
 	mu     sync.Mutex
 	series map[string][]*series // by route, then by worker; they stay when a reload removes the route, as counters must
@@ -106,7 +106,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descRequests  = desc("requests_total", "Requests answered, by route and class of the status code.", "route", "code")
+	descRequests  = desc("requests_total", "Requests answered, by route and class of the status code. The route none stands for those that no route is for or that could not be read.", "route", "code")
 	descDuration  = desc("request_duration_seconds", "Time from a request's head to the last byte of its response, by route.", "route")
 	descFirst     = desc("time_to_first_byte_seconds", "Time from a request's head to the head of its response, by route.", "route")
 	descQueueTime = desc("queue_duration_seconds", "Time that requests waited for a place, by route.", "route")
@@ -124,14 +124,13 @@ var (
 	descFlying    = desc("requests_in_flight", "Requests whose response has not been sent to its end.")
 	descConns     = desc("connections", "Connections of clients that are open.")
 	descAway      = desc("connections_refused_total", "Connections that were one too many.")
-	descUnrouted  = desc("unrouted_total", "Requests that no route was for or that could not be read.")
 )
 
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descDuration, descFirst, descQueueTime, descErrors, descCancelled, descRetries, descDials, descReceived,
-		descSent, descUpgrades, descRunning, descQueued, descLimit, descReady, descFlying, descConns, descUnrouted, descAway,
+		descSent, descUpgrades, descRunning, descQueued, descLimit, descReady, descFlying, descConns, descAway,
 	} {
 		ch <- d
 	}
@@ -146,7 +145,6 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	send(descFlying, gauge, float64(p.InFlight()))
 	send(descConns, gauge, float64(p.Connections()))
 	send(descAway, counter, float64(p.metrics.turnedAway.Load()))
-	send(descUnrouted, counter, float64(p.metrics.unrouted.Load()))
 	for _, s := range p.Routes() {
 		send(descRunning, gauge, float64(s.InFlight), s.Name)
 		send(descQueued, gauge, float64(s.Queued), s.Name)

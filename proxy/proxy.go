@@ -377,7 +377,7 @@ func (p *Proxy) StopAccepting() {
 		l.stopAccepting()
 	}
 	for _, w := range p.workers {
-		w.loop.Post(func() {
+		w.do(func() {
 			w.each(func(c *client) {
 				if c.state == tunnelling {
 					c.goAway()

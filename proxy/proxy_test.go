@@ -132,7 +132,7 @@ func TestUpstreamFailures(t *testing.T) {
 	}{
 		{"/down", 502, "upstream_down", "cannot connect to the upstream " + down + ": connection refused"},
 		{"/closed", 502, "upstream_closed", "the upstream " + ln.Addr().String() + " closed the connection without an answer"},
-		{"/nonsense", 502, "upstream_bad_response", "the upstream " + ln.Addr().String() + " sent no valid HTTP response: the upstream's response: the status line is not HTTP/1.0 or HTTP/1.1, a status and a reason"},
+		{"/nonsense", 502, "upstream_bad_response", "the upstream " + ln.Addr().String() + " sent no valid HTTP response: the status line is not HTTP/1.0 or HTTP/1.1, a status and a reason"},
 		{"/slow", 504, "upstream_timeout", "the upstream " + slow + " gave no answer within 50ms"},
 	} {
 		tries.Store(0)
@@ -393,10 +393,12 @@ func TestMetrics(t *testing.T) {
 # HELP inpod_proxy_requests_in_flight Requests whose response has not been sent to its end.
 # TYPE inpod_proxy_requests_in_flight gauge
 inpod_proxy_requests_in_flight 0
-# HELP inpod_proxy_requests_total Requests answered, by route and class of the status code.
+# HELP inpod_proxy_requests_total Requests answered, by route and class of the status code. The route none stands for those that no route is for or that could not be read.
 # TYPE inpod_proxy_requests_total counter
 inpod_proxy_requests_total{code="2xx",route="127.0.0.1:0/"} 3
 inpod_proxy_requests_total{code="5xx",route="127.0.0.1:0/"} 0
+inpod_proxy_requests_total{code="2xx",route="none"} 0
+inpod_proxy_requests_total{code="5xx",route="none"} 0
 `), "inpod_proxy_requests_in_flight", "inpod_proxy_requests_total")
 	if err != nil {
 		t.Error(err)

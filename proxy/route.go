@@ -100,7 +100,7 @@ type RouteState struct {
 	Path     string `json:"path"`
 	Upstream string `json:"upstream"`
 	Ready    bool   `json:"ready"`
-	Detail   string `json:"detail"` // why it is not ready
+	Detail   string `json:"detail"` // why it is not ready, or ready without having been checked
 	InFlight int    `json:"in_flight"`
 	Queued   int    `json:"queued"`
 	Limit    int    `json:"concurrency"` // 0: none

@@ -154,6 +154,7 @@ func (c *client) tunnelOver() {
 // toUpstream writes or holds.
 func (c *client) toUpstream(data []byte) bool {
 	x := c.x
+	x.taken += int64(len(data))
 	if len(x.out) == x.outAt {
 		n, err := x.up.write(data)
 		if err != nil && err != poll.ErrAgain {

@@ -18,6 +18,9 @@ const (
 	keptBuffers = 256
 )
 
+// nowhere is the route in the metrics of requests that no route is for, or that could not be read.
+const nowhere = "none"
+
 // worker is one event loop and what its connections share. Everything but the atomics belongs to the loop's goroutine.
 type worker struct {
 	p    *Proxy
@@ -32,6 +35,7 @@ type worker struct {
 	clients client // head of the ring of all clients
 	free    [][]byte
 	rested  []*exchange // for the next requests
+	nowhere *series     // of requests that no route is for
 	none    exchange    // that of a client which has none
 
 	flying atomic.Int64 // requests whose response has not been written to its end
@@ -42,6 +46,7 @@ type worker struct {
 func newWorker(p *Proxy, id int) (*worker, error) {
 	w := &worker{p: p, id: id, in: make([]byte, scratch), out: make([]byte, 0, scratch+smallBuffer)}
 	w.clients.prev, w.clients.next = &w.clients, &w.clients
+	w.nowhere = p.metrics.of(nowhere, p.loops)[id]
 	var err error
 	w.loop, err = poll.New(func(v any, stack []byte) {
 		p.log.Error("BUG: panic in a request", "error", v, "stack", string(stack))
