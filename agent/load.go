@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/proxy"
 	"github.com/inpod/inpod/supervisor/ini"
 )
 
@@ -49,6 +50,9 @@ func (s source) load() (*loaded, error) {
 	if err != nil {
 		all = append(all, lines(err)...)
 	}
+	if cfg != nil {
+		all = append(all, namedFiles(cfg)...)
+	}
 	if len(all) > 0 {
 		return nil, all
 	}
@@ -57,8 +61,22 @@ func (s source) load() (*loaded, error) {
 		file = config.DefaultFile
 	}
 	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
+	for _, r := range cfg.Proxy.Routes {
+		if r.TLSCert != "" {
+			l.files = append(l.files, r.TLSCert, r.TLSKey)
+		}
+	}
 	l.print = fingerprint(l.files, l.globs)
 	return l, nil
+}
+
+// namedFiles says what is wrong with the files that settings name and that must be good before they are used.
+func namedFiles(cfg *config.Config) problems {
+	var bad *proxy.KeyError
+	if err := proxy.Check(cfg.Proxy); errors.As(err, &bad) {
+		return problems{cfg.Origin(bad.Key) + ": " + bad.Error()}
+	}
+	return nil
 }
 
 // loadAgain is load for what replaces old. Its fingerprint is of the time before the files were read: a change in

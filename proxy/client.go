@@ -378,7 +378,9 @@ func (c *client) left() {
 func (c *client) nextRequest() {
 	c.state = idle
 	c.dropExchange()
-	c.SetDeadline(c.w.loop.Now() + int64(c.l.keepAlive()))
+	if !c.inner { // the front closes those of its own that it does not need
+		c.SetDeadline(c.w.loop.Now() + int64(c.l.keepAlive()))
+	}
 	if len(c.in) > 0 || c.In {
 		c.Again()
 	}

@@ -97,6 +97,9 @@ func TestDrainInEveryState(t *testing.T) {
 		t.Errorf("after the stream: got %q close %v, want ok, closed", body, resp.Close)
 	}
 	waited(t, p)
+	for _, c := range []*wire{idler, half, upload, streams, waits} {
+		c.Close()
+	}
 	eventually(t, "no connections", func() bool { return p.Connections() == 0 })
 }
 

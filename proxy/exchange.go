@@ -300,6 +300,9 @@ func (c *client) sendAgain() {
 func (c *client) pumpRequest() {
 	x, w := c.x, c.w
 	for moved := 0; x.up != nil && x.outAt == len(x.out) && !x.reqBody.Done() && !x.refused; {
+		if x.again && x.up.doubt {
+			return
+		}
 		if x.again { // what follows cannot be sent again: was the connection closed under what has gone out?
 			if err := x.up.Error(); err != nil {
 				c.sendFailed(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -257,9 +258,26 @@ func (f *front) handshake(l *listener, with *certificates, raw net.Conn, from or
 	defer conn.Close()
 	if err != nil {
 		f.p.log.Debug("TLS handshake failed", "client", from.addr.String(), "error", err)
+		answerCleartext(err)
 		return
 	}
 	l.back.bridge(conn, raw, from)
+}
+
+// answerCleartext tells a client that speaks HTTP to a TLS listener, which it would otherwise see as a closed connection.
+func answerCleartext(err error) {
+	var other tls.RecordHeaderError
+	if !errors.As(err, &other) || other.Conn == nil {
+		return
+	}
+	for _, c := range other.RecordHeader[:3] { // a method
+		if c < 'A' || c > 'Z' {
+			return
+		}
+	}
+	const body = `{"error":"this port speaks HTTPS","reason":"tls_required"}` + "\n"
+	_, _ = fmt.Fprintf(other.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s: tls_required\r\n\r\n%s",
+		len(body), ErrorHeader, body)
 }
 
 func (f *front) track(c net.Conn) {

@@ -69,7 +69,10 @@ func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Co
 			x.reason = fail.reason
 			answerGRPC(rw, grpcUnavailable, fail)
 		},
-		ModifyResponse: conn.l.back.modify,
+		ModifyResponse: func(resp *http.Response) error {
+			route.health.connected()
+			return conn.l.back.modify(resp)
+		},
 		ErrorLog:       conn.l.back.proxy.ErrorLog,
 	}
 	proxy.ServeHTTP(rw, r)

@@ -185,7 +185,15 @@ func TestHTTP2Errors(t *testing.T) {
 	p, url := start(t, config.Route{Path: "/full", Upstream: g.addr, Concurrency: 1}, config.Route{Path: "/down", Upstream: freeAddr(t)},
 		config.Route{Path: "/raw", Upstream: u.addr()}, config.Route{Path: "/small", Upstream: g.addr, MaxBody: 10})
 	c := h2cClient(t)
-	go c.Get(url + "/full")
+	full := make(chan error, 1)
+	go func() {
+		resp, err := c.Get(url + "/full")
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		full <- err
+	}()
 	g.next(t)
 	for _, tt := range []struct {
 		path, reason string
@@ -227,6 +235,9 @@ func TestHTTP2Errors(t *testing.T) {
 		t.Error("a body that broke off ended without an error")
 	}
 	g.open <- struct{}{}
+	if err := <-full; err != nil {
+		t.Error(err)
+	}
 	eventually(t, "nothing in flight", func() bool { return p.InFlight() == 0 })
 }
 
@@ -386,5 +397,24 @@ func TestHTTP2OfARemovedListener(t *testing.T) {
 	eventually(t, "the connection ends", func() bool { return p.Connections() == 0 })
 	if resp, err := c.Get(url); err == nil {
 		t.Errorf("got %d from a listener that is gone", resp.StatusCode)
+	}
+}
+
+// An answer that comes before the upload has ended is whole at once: a client may send no more until it has it.
+func TestHTTP2EarlyAnswerIsNotLate(t *testing.T) {
+	g := newGate(t)
+	_, url := start(t, config.Route{Upstream: g.addr, MaxBody: 10})
+	c := h2cClient(t)
+	for range 3 {
+		began := time.Now()
+		resp, err := c.Post(url, "text/plain", &zeros{n: 3 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if took := time.Since(began); resp.StatusCode != 413 || len(b) == 0 || err != nil || took > time.Second {
+			t.Errorf("got %d %q, %v after %s; want 413 at once", resp.StatusCode, b, err, took)
+		}
 	}
 }

@@ -93,29 +93,52 @@ func (l *listener) Timeout() { _ = l.Resume() }
 // Abort implements poll.Handler.
 func (l *listener) Abort() {}
 
-// took hands a connection to a worker, or to TLS.
+// took hands a connection to the workers in turn, or to one that an idle connection makes room on.
 func (l *listener) took(fd int, sa unix.Sockaddr) {
-	if l.p.Connections() >= l.p.maxConnections.Load() && !l.home.evict() {
+	from := origin{addr: addrOf(sa), proto: "http"}
+	if l.p.Connections() >= l.p.maxConnections.Load() {
+		l.makeRoom(fd, from, 0)
+		return
+	}
+	workers := l.p.workers
+	l.next = (l.next + 1) % len(workers)
+	l.welcome(fd, from, workers[l.next], l.home)
+}
+
+// makeRoom looks for an idle connection on one worker after the other, each in its own loop.
+func (l *listener) makeRoom(fd int, from origin, tried int) {
+	workers := l.p.workers
+	if tried == len(workers) {
 		l.p.metrics.turnedAway.Add(1)
 		_, _ = unix.Write(fd, tooMany)
 		unix.Close(fd)
 		return
 	}
+	w := workers[(l.home.id+tried)%len(workers)]
+	look := func() {
+		if w.evict() {
+			l.welcome(fd, from, w, w)
+		} else {
+			l.makeRoom(fd, from, tried+1)
+		}
+	}
+	if tried == 0 {
+		look()
+	} else if !w.loop.Post(look) {
+		unix.Close(fd)
+	}
+}
+
+// welcome hands a connection to w, or to TLS. It is called on the loop of here.
+func (l *listener) welcome(fd int, from origin, w, here *worker) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	from := origin{addr: addrOf(sa), proto: "http"}
-	if secure := l.secure.Load(); secure != nil {
+	switch secure := l.secure.Load(); {
+	case secure != nil:
 		l.p.front.secure(l, secure, fd, from)
-		return
-	}
-	workers := l.p.workers
-	l.next = (l.next + 1) % len(workers)
-	w := workers[l.next]
-	if w == l.home {
+	case w == here:
 		w.adopt(fd, l, from)
-		return
-	}
-	if !w.loop.Post(func() { w.adopt(fd, l, from) }) {
+	case !w.loop.Post(func() { w.adopt(fd, l, from) }):
 		unix.Close(fd)
 	}
 }
@@ -170,7 +193,7 @@ func (l *listener) retire() {
 				if c.l != l {
 					return
 				}
-				if c.state == idle {
+				if c.state == idle && c.Quiet() { // no request that the loop has not read yet
 					c.close()
 					return
 				}

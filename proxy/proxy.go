@@ -80,12 +80,7 @@ func (p *Proxy) Apply(cfg config.Proxy) error {
 	if !p.accepting.Load() {
 		return nil
 	}
-	wanted := map[string][]int{}
-	for i, r := range cfg.Routes {
-		if r.Listen != config.Off {
-			wanted[r.Listen] = append(wanted[r.Listen], i)
-		}
-	}
+	wanted := byListener(cfg)
 	if len(wanted) > 0 && len(p.workers) == 0 {
 		if err := p.startWorkers(); err != nil {
 			return err

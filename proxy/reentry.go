@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,9 +23,10 @@ type reentry struct {
 	h1    *http.Transport
 	proxy *httputil.ReverseProxy
 
-	mu   sync.Mutex
-	h2   map[string]*http.Transport // of gRPC, by upstream
-	over bool
+	over atomic.Bool // the listener is gone
+
+	mu sync.Mutex
+	h2 map[string]*http.Transport // of gRPC, by upstream
 }
 
 func newReentry(l *listener) *reentry {
@@ -49,10 +51,10 @@ func newReentry(l *listener) *reentry {
 }
 
 func (b *reentry) close() {
+	b.over.Store(true)
 	b.h1.CloseIdleConnections()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.over = true
 	for _, t := range b.h2 {
 		t.CloseIdleConnections()
 	}
@@ -114,7 +116,7 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "CONNECT is not served here", http.StatusNotImplemented)
 		return
 	}
-	if f.p.draining.Load() {
+	if conn.l.back.leaving() {
 		rw.Header().Set("Connection", "close") // which is GOAWAY in HTTP/2
 	}
 	if isGRPC(r) {
@@ -122,6 +124,26 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	conn.l.back.proxy.ServeHTTP(rw, r)
+	discardRest(rw, r)
+}
+
+// leaving tells whether clients are to look for another connection.
+func (b *reentry) leaving() bool { return b.l.p.draining.Load() || b.over.Load() }
+
+// resetPause is how long the answer to a half-sent HTTP/2 request has a start over the reset of its stream.
+const resetPause = 50 * time.Millisecond
+
+// discardRest reads on after a request was answered early, for a moment. When a handler returns before the request's end,
+// net/http resets the stream, and the reset may overtake the answer.
+func discardRest(rw http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	ctl := http.NewResponseController(rw)
+	if ctl.Flush() != nil || ctl.SetReadDeadline(time.Now().Add(resetPause)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes) // an error is the end, too
 }
 
 // rewrite makes the HTTP/1.1 request of an HTTP/2 one. It says who the client is, as a loop would.
@@ -166,7 +188,7 @@ func forward(out, in *http.Request, conn *http2Conn) {
 }
 
 func (b *reentry) modify(resp *http.Response) error {
-	if b.l.p.draining.Load() {
+	if b.leaving() {
 		resp.Header.Set("Connection", "close")
 	}
 	return nil

@@ -78,6 +78,11 @@ func (c *client) responseFailed(err error) {
 		c.sendAgain()
 		return
 	}
+	if x.again && x.up.doubtful(err) {
+		x.up.doubt = true
+		x.up.SetDeadline(c.w.loop.Now() + int64(doubtTime))
+		return
+	}
 	refused := x.refused
 	c.release(false)
 	var bad *http1.Error
@@ -235,6 +240,11 @@ func (c *client) upstreamTimeout() {
 	x := c.x
 	if x.answered {
 		c.truncated("upstream_idle_timeout")
+		return
+	}
+	if x.up.doubt {
+		c.release(false)
+		c.answerError(errClosed(x.route))
 		return
 	}
 	if x.outAt < len(x.out) {

@@ -183,6 +183,44 @@ func TestRequestThatReachedTheUpstreamIsNotSentAgain(t *testing.T) {
 	}
 }
 
+// The upstream's end comes first, and only then its kernel says whether it got the request: that is waited for, a moment.
+func TestRetryWaitsForTheVerdict(t *testing.T) {
+	for _, resets := range []bool{true, false} {
+		t.Run(fmt.Sprint("resets ", resets), func(t *testing.T) {
+			u := newRawUpstream(t)
+			p, url := start(t, config.Route{Upstream: u.addr(), Concurrency: 1})
+			c := connect(t, url)
+			old := parked(t, p, u, c)
+			onLoops(p, func(w *worker) { // as if the kernel had acknowledged nothing of what follows
+				for _, up := range p.routes[0].upstream.pools[w.id].idle {
+					up.written += 1 << 20
+				}
+			})
+			c.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+			arrived(old)
+			old.closeWrite()
+			eventually(t, "doubt", func() bool {
+				doubt := false
+				clients(p, func(c *client) { doubt = doubt || c.x.up != nil && c.x.up.doubt })
+				return doubt || p.InFlight() == 0
+			})
+			want := 502
+			if resets {
+				want = 200
+				old.Close() // what it has not read makes a reset of it
+				up := u.accept()
+				up.head()
+				up.send(shortAnswer)
+			}
+			if resp, _ := c.response("POST"); resp.StatusCode != want {
+				t.Errorf("got %d, want %d", resp.StatusCode, want)
+			}
+			u.noMore()
+			running(t, p, 0, 0)
+		})
+	}
+}
+
 // arrived waits until there is something to read, and leaves it there.
 func arrived(up *wire) {
 	raw, err := up.Conn.(*net.TCPConn).SyscallConn()

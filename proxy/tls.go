@@ -15,6 +15,34 @@ type certificates struct {
 	first  *tls.Certificate
 }
 
+// KeyError is what is wrong with a setting that could only be found out by looking at what it names.
+type KeyError struct {
+	Key string // as "proxy.routes[0].tls_cert"
+	Err error
+}
+
+func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// Check looks at the files that cfg names. Its error is a *KeyError.
+func Check(cfg config.Proxy) error {
+	_, err := readCertificates(cfg, byListener(cfg))
+	return err
+}
+
+// byListener groups the routes, by their index.
+func byListener(cfg config.Proxy) map[string][]int {
+	wanted := map[string][]int{}
+	for i, r := range cfg.Routes {
+		if r.Listen != config.Off {
+			wanted[r.Listen] = append(wanted[r.Listen], i)
+		}
+	}
+	return wanted
+}
+
 // readCertificates reads the files of every listener whose routes name some.
 func readCertificates(cfg config.Proxy, wanted map[string][]int) (map[string]*certificates, error) {
 	all := map[string]*certificates{}
@@ -26,7 +54,7 @@ func readCertificates(cfg config.Proxy, wanted map[string][]int) (map[string]*ce
 			}
 			cert, err := tls.LoadX509KeyPair(r.TLSCert, r.TLSKey)
 			if err != nil {
-				return nil, fmt.Errorf("cannot use proxy.routes[%d].tls_cert %q with tls_key %q: %w", i, r.TLSCert, r.TLSKey, err)
+				return nil, &KeyError{fmt.Sprintf("proxy.routes[%d].tls_cert", i), fmt.Errorf("cannot use %q with tls_key %q: %w", r.TLSCert, r.TLSKey, err)}
 			}
 			c := all[addr]
 			if c == nil {

@@ -22,6 +22,8 @@ const (
 	upstreamIdle = 4 * time.Second
 	// maxIdle bounds the idle connections of one worker to one upstream.
 	maxIdle = 256
+	// doubtTime is how long a reset is waited for that would say that an upstream, which has closed, got no byte.
+	doubtTime = 50 * time.Millisecond
 	// resolveAge is how long the answer of the resolver is used.
 	resolveAge = 5 * time.Second
 )
@@ -94,6 +96,7 @@ type upConn struct {
 	connecting bool
 	reused     bool   // has served a request before
 	heard      bool   // some byte of the response has come
+	doubt      bool   // it has ended, and whether it got the request is not known yet
 	written    uint64 // bytes of all requests
 	before     uint64 // bytes of the requests before this one
 	in         []byte // the beginning of a response's head
@@ -242,6 +245,12 @@ func (up *upConn) untouched(err error) bool {
 		err = up.Error()
 	}
 	return up.reused && !up.heard && err == unix.EPIPE && up.acked() <= up.before+1
+}
+
+// doubtful tells whether the answer of untouched may yet change: the upstream's end is here, and neither its kernel's
+// acknowledgement nor its reset. Even on the same machine those may take a moment.
+func (up *upConn) doubtful(err error) bool {
+	return err == io.EOF && up.reused && !up.heard && !up.doubt && up.acked() <= up.before+1
 }
 
 // acked is what the upstream's kernel has acknowledged so far; the SYN counts as a byte.

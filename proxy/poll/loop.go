@@ -116,6 +116,7 @@ func (l *Loop) Run() {
 	defer close(l.done)
 	defer unix.Close(l.wake)
 	defer unix.Close(l.epfd)
+	defer l.closeAll()
 	for round := 1; ; round++ {
 		n, err := l.wait()
 		l.now = Now()
@@ -132,6 +133,15 @@ func (l *Loop) Run() {
 		}
 		if round%yieldEvery == 0 {
 			runtime.Gosched()
+		}
+	}
+}
+
+// closeAll closes what is left when the loop ends.
+func (l *Loop) closeAll() {
+	for _, s := range l.socks {
+		if s != nil {
+			s.Close()
 		}
 	}
 }

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/inpod/inpod/config"
+)
+
+// Where there are too many connections, an idle one makes room; where none is idle, the new one is told so.
+func TestMaxConnections(t *testing.T) {
+	for _, loops := range []int{1, 2, 3} {
+		g := newGate(t)
+		p := startWith(t, loops, config.Proxy{MaxConnections: 4, Routes: []config.Route{{Upstream: g.addr}}})
+		url := urlOf(p, "127.0.0.1:0")
+		idlers := make([]*wire, 4)
+		for i := range idlers {
+			idlers[i] = connect(t, url)
+			g.open <- struct{}{}
+			idlers[i].send(ask("/"))
+			idlers[i].response("GET")
+			g.next(t)
+		}
+		eventually(t, "idle connections", func() bool { return states(p)[idle] == 4 })
+		var busy []*wire
+		for i := range 4 {
+			c := connect(t, url)
+			c.send(ask("/"))
+			g.next(t)
+			busy = append(busy, c)
+			if n := p.Connections(); n > 4 {
+				t.Errorf("%d loops: %d connections after %d new ones, want 4 at most", loops, n, i+1)
+			}
+		}
+		for i, c := range idlers {
+			if rest, err := c.rest(); rest != "" || err != nil {
+				t.Errorf("%d loops: idle connection %d: got %q, %v; want its end", loops, i, rest, err)
+			}
+		}
+		for range 3 {
+			c := connect(t, url)
+			c.send(ask("/"))
+			resp, body := c.response("GET")
+			if resp.StatusCode != 503 || resp.Header.Get(ErrorHeader) != "too_many_connections" || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "too many connections") || !resp.Close {
+				t.Errorf("%d loops: got %d %v %q, want 503, why and when to try again", loops, resp.StatusCode, resp.Header, body)
+			}
+		}
+		for _, c := range busy {
+			g.open <- struct{}{}
+			if resp, _ := c.response("GET"); resp.StatusCode != 200 {
+				t.Errorf("%d loops: a request in flight got %d, want 200", loops, resp.StatusCode)
+			}
+		}
+		if n := p.metrics.turnedAway.Load(); n != 3 {
+			t.Errorf("%d loops: counted %d that were turned away, want 3", loops, n)
+		}
+	}
+}
+
+// A connection between two requests holds no buffer and no exchange.
+func TestIdleConnectionsHoldNothing(t *testing.T) {
+	up := server(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 150_000)) })
+	p, url := start(t, config.Route{Upstream: up, Concurrency: 5, Queue: 300}, config.Route{Path: "/down", Upstream: freeAddr(t)})
+	const most = 80
+	wires := make([]*wire, most)
+	for i := range wires {
+		wires[i] = connect(t, url)
+		c := wires[i]
+		switch i % 4 {
+		case 0: // has said nothing yet
+		case 1:
+			c.send(ask("/"))
+			c.response("GET")
+		case 2:
+			c.send(crlf("POST / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked") + "4\r\nbody\r\n")
+			c.send("0\r\nA: b\r\n\r\n")
+			c.response("POST")
+		case 3:
+			c.send(ask("/down") + ask("/"))
+			c.response("GET")
+			c.response("GET")
+		}
+	}
+	eventually(t, "idle connections", func() bool { return states(p)[idle] == most })
+	clients(p, func(c *client) {
+		if c.in != nil || c.out != nil || c.x != &c.w.none {
+			t.Errorf("a connection holds %d and %d bytes, an exchange %v; want nothing", cap(c.in), cap(c.out), c.x != &c.w.none)
+		}
+	})
+	onLoops(p, func(w *worker) {
+		if x := &w.none; x.active || x.out != nil || x.up != nil || x.route != nil || x.line.buf != nil || x.tunnel != nil {
+			t.Errorf("what stands for no exchange has become one: %+v", x)
+		}
+		for _, up := range w.p.routes[0].upstream.pools[w.id].idle {
+			if up.in != nil || up.c != nil {
+				t.Errorf("an idle connection to the upstream holds %d bytes, a client %v", cap(up.in), up.c != nil)
+			}
+		}
+	})
+}
+
+// After Close nothing of a proxy is left.
+func TestCloseLeavesNothing(t *testing.T) {
+	up := server(t, func(http.ResponseWriter, *http.Request) {})
+	before := runtime.NumGoroutine()
+	p := startWith(t, 2, config.Proxy{Routes: []config.Route{{Upstream: up}}})
+	url := urlOf(p, "127.0.0.1:0")
+	for range 5 {
+		c := connect(t, url)
+		c.send(ask("/"))
+		c.response("GET")
+	}
+	c := h2cClient(t)
+	get(t, c, url)
+	p.Close()
+	c.CloseIdleConnections()
+	eventually(t, "no goroutine more than before", func() bool { return runtime.NumGoroutine() <= before+3 }) // those of the upstream's idle connections end late
+	if p.Connections() != 0 || p.InFlight() != 0 {
+		t.Errorf("%d connections and %d requests are left", p.Connections(), p.InFlight())
+	}
+}
