@@ -61,7 +61,7 @@ func (f *front) requestBegins() {
 }
 
 func (f *front) requestEnded() {
-	if f.flying.Add(-1) == 0 && f.p.draining.Load() {
+	if f.flying.Add(-1) == 0 && f.p.waits.Load() > 0 {
 		f.p.announce()
 	}
 }

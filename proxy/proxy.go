@@ -48,6 +48,7 @@ type Proxy struct {
 	workers  []*worker // made with the first route, and then the same until Close
 
 	draining       atomic.Bool
+	waits          atomic.Int32 // calls of Wait
 	accepting      atomic.Bool
 	closing        atomic.Bool
 	maxConnections atomic.Int64
@@ -389,8 +390,10 @@ func (p *Proxy) announce() {
 	p.idle.Broadcast()
 }
 
-// Wait returns when no request is in flight, or with ctx's error. BeginDrain must have been called.
+// Wait returns when no request is in flight, or with ctx's error.
 func (p *Proxy) Wait(ctx context.Context) error {
+	p.waits.Add(1)
+	defer p.waits.Add(-1)
 	stop := context.AfterFunc(ctx, p.announce)
 	defer stop()
 	for {

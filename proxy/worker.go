@@ -110,7 +110,7 @@ func (c *client) requestBegins() {
 
 // requestEnded may be called by any goroutine.
 func (c *client) requestEnded() {
-	if w := c.w; !c.inner && w.flying.Add(-1) == 0 && w.p.draining.Load() {
+	if w := c.w; !c.inner && w.flying.Add(-1) == 0 && w.p.waits.Load() > 0 {
 		w.p.announce()
 	}
 }
