@@ -73,7 +73,7 @@ func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Co
 			route.health.connected()
 			return conn.l.back.modify(resp)
 		},
-		ErrorLog:       conn.l.back.proxy.ErrorLog,
+		ErrorLog: conn.l.back.proxy.ErrorLog,
 	}
 	proxy.ServeHTTP(rw, r)
 }

@@ -15,17 +15,19 @@ import (
 type gate struct {
 	addr string
 	came chan string   // the path of each request
+	left chan string   // the path of each whose client has gone
 	open chan struct{} // one for each request that may go on
 }
 
 func newGate(t *testing.T) *gate {
-	g := &gate{came: make(chan string, 100), open: make(chan struct{}, 100)}
+	g := &gate{came: make(chan string, 100), left: make(chan string, 100), open: make(chan struct{}, 100)}
 	g.addr = server(t, func(w http.ResponseWriter, r *http.Request) {
 		g.came <- r.URL.Path
 		select {
 		case <-g.open:
 			io.WriteString(w, r.URL.Path)
 		case <-r.Context().Done():
+			g.left <- r.URL.Path
 		}
 	})
 	t.Cleanup(func() { close(g.open) })
@@ -185,6 +187,9 @@ func TestClientThatLeavesGivesItsPlaceUp(t *testing.T) {
 		t.Errorf("got %s, want /1 as its turn has come", got)
 	}
 	running(t, p, 1, 0)
+	if got := <-g.left; got != "/0" { // or it would take the place of /1 at the gate
+		t.Errorf("%s has left the upstream, want /0", got)
+	}
 	g.open <- struct{}{}
 	if resp, body := wires["/1"].response("GET"); resp.StatusCode != 200 || body != "/1" {
 		t.Errorf("got %d %q, want 200 /1", resp.StatusCode, body)
@@ -226,7 +231,7 @@ func TestLeavingWhenTheTurnComes(t *testing.T) {
 		t.Errorf("%d clients that waited have been answered, want %d", served, 8*40)
 	}
 	running(t, p, 0, 0)
-	clients(p, func(c *client) { t.Errorf("a client in state %d is left", c.state) })
+	eventually(t, "no client is left", func() bool { return len(states(p)) == 0 })
 }
 
 // A client that sends a request and leaves before the loop has looked is gone all the same.

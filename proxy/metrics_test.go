@@ -214,8 +214,8 @@ func TestMetricsOfOneRequest(t *testing.T) {
 		t.Errorf("%d bytes sent, want %d", got, want)
 	}
 	first, whole := time.Duration(s.toFirst.sum.Load()), time.Duration(s.duration.sum.Load())
-	if first < pause || whole < first+pause*9/10 || whole > patience {
-		t.Errorf("first byte after %s, whole after %s; want about %s and %s", first, whole, pause, 2*pause)
+	if first < pause || whole < 2*pause || whole < first || whole > patience {
+		t.Errorf("first byte after %s, whole after %s; want at least %s and %s", first, whole, pause, 2*pause)
 	}
 	if s.dials.Load() != 1 {
 		t.Errorf("%d connections to the upstream, want 1", s.dials.Load())

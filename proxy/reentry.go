@@ -124,7 +124,7 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	conn.l.back.proxy.ServeHTTP(rw, r)
-	discardRest(rw, r)
+	flushEarly(rw, r)
 }
 
 // leaving tells whether clients are to look for another connection.
@@ -133,17 +133,21 @@ func (b *reentry) leaving() bool { return b.l.p.draining.Load() || b.over.Load()
 // resetPause is how long the answer to a half-sent HTTP/2 request has a start over the reset of its stream.
 const resetPause = 50 * time.Millisecond
 
-// discardRest reads on after a request was answered early, for a moment. When a handler returns before the request's end,
-// net/http resets the stream, and the reset may overtake the answer.
-func discardRest(rw http.ResponseWriter, r *http.Request) {
-	if r.ContentLength == 0 {
+// flushEarly writes an answer out that came before the end of its request, and reads on for a moment. When a handler
+// returns before that, net/http resets the stream, and the reset may overtake the answer.
+func flushEarly(rw http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 || http.NewResponseController(rw).Flush() != nil {
 		return
 	}
-	ctl := http.NewResponseController(rw)
-	if ctl.Flush() != nil || ctl.SetReadDeadline(time.Now().Add(resetPause)) != nil {
-		return
+	read := make(chan struct{})
+	go func() { // ends with the stream; a deadline for reading does not reach a body that its reader has left
+		_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
+		close(read)
+	}()
+	select {
+	case <-read:
+	case <-time.After(resetPause):
 	}
-	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes) // an error is the end, too
 }
 
 // rewrite makes the HTTP/1.1 request of an HTTP/2 one. It says who the client is, as a loop would.

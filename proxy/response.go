@@ -124,31 +124,34 @@ func (c *client) respond(rest []byte) {
 	c.relay(rest)
 }
 
-// relay passes data, which the upstream has just sent, on behind what stands in w.out already.
+// relay passes data, which the upstream has just sent, on behind what stands in w.out already. The upstream, and the slot,
+// are free before the client has the end: its next request may be here in a moment.
 func (c *client) relay(data []byte) {
 	w, x := c.w, c.x
-	for !x.respBody.Done() && len(data) > 0 {
+	if x.respBody.Done() {
+		c.upstreamDone(len(data) > 0)
+	}
+	for !x.ended && len(data) > 0 {
 		piece, used, err := x.respBody.Decode(data)
 		if err != nil {
 			c.truncated("upstream_bad_response")
 			return
 		}
 		data = data[used:]
+		if x.respBody.Done() {
+			c.upstreamDone(len(data) > 0)
+		}
 		if len(piece) == 0 {
 			continue
 		}
-		if len(w.out) == 0 && !x.rechunk { // large pieces are not copied
-			if err := c.write(piece); err != nil {
-				c.left()
-				return
-			}
-			continue
+		if len(w.out) > 0 || x.rechunk {
+			w.out = appendData(w.out, piece, x.rechunk)
+		} else if err := c.write(piece); err != nil { // large pieces are not copied
+			c.left()
+			return
 		}
-		w.out = appendData(w.out, piece, x.rechunk)
 	}
-	stray := len(data) > 0
-	done := x.respBody.Done()
-	if done && x.rechunk {
+	if x.ended && x.rechunk {
 		w.out = http1.AppendLastChunk(w.out, x.respBody.Trailer())
 	}
 	if len(w.out) > 0 {
@@ -162,11 +165,12 @@ func (c *client) relay(data []byte) {
 			return
 		}
 	}
-	if done {
-		c.responseEnded(stray)
-		return
+	switch {
+	case !x.ended:
+		x.up.SetDeadline(w.loop.Now() + int64(x.route.IdleTimeout))
+	case len(c.out) == 0:
+		c.finish()
 	}
-	x.up.SetDeadline(w.loop.Now() + int64(x.route.IdleTimeout))
 }
 
 // pumpResponse moves the response's body from the upstream to the client, as long as the client is not far behind.
@@ -204,13 +208,16 @@ func (c *client) upstreamEOF(err error) {
 		c.truncated("upstream_closed")
 		return
 	}
+	c.upstreamDone(true)
 	if x.rechunk {
 		if err := c.write(http1.AppendLastChunk(c.w.out[:0], nil)); err != nil {
 			c.left()
 			return
 		}
 	}
-	c.responseEnded(true)
+	if len(c.out) == 0 {
+		c.finish()
+	}
 }
 
 // truncated: the response cannot be completed. The client must see that: a missing last chunk or too few bytes do, and
@@ -225,14 +232,11 @@ func (c *client) truncated(reason string) {
 	c.close()
 }
 
-// responseEnded: all of the response has been read and composed.
-func (c *client) responseEnded(stray bool) {
+// upstreamDone: all of the response has been read. stray tells that more came behind it.
+func (c *client) upstreamDone(stray bool) {
 	x := c.x
 	x.ended = true
 	c.release(x.upKeep && !stray && x.sentAll && x.outAt == len(x.out))
-	if len(c.out) == 0 {
-		c.finish()
-	}
 }
 
 // upstreamTimeout: the upstream has been too slow.
@@ -243,6 +247,10 @@ func (c *client) upstreamTimeout() {
 		return
 	}
 	if x.up.doubt {
+		if x.again && x.up.untouched(io.EOF) {
+			c.sendAgain()
+			return
+		}
 		c.release(false)
 		c.answerError(errClosed(x.route))
 		return

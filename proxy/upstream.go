@@ -22,8 +22,9 @@ const (
 	upstreamIdle = 4 * time.Second
 	// maxIdle bounds the idle connections of one worker to one upstream.
 	maxIdle = 256
-	// doubtTime is how long a reset is waited for that would say that an upstream, which has closed, got no byte.
-	doubtTime = 50 * time.Millisecond
+	// doubtTime is how long a reset is waited for that would say that an upstream, which has closed, got no byte. The end
+	// acknowledges all that had come before it, so there is doubt only where a reset or an acknowledgement is on its way.
+	doubtTime = 250 * time.Millisecond
 	// resolveAge is how long the answer of the resolver is used.
 	resolveAge = 5 * time.Second
 )

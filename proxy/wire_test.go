@@ -50,6 +50,9 @@ func connect(t *testing.T, url string) *wire {
 
 func (w *wire) send(text string) {
 	w.t.Helper()
+	if err := w.SetDeadline(time.Now().Add(patience)); err != nil {
+		w.t.Fatal(err)
+	}
 	if _, err := io.WriteString(w.Conn, text); err != nil {
 		w.t.Fatalf("cannot send %.60q: %v", text, err)
 	}
