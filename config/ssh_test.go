@@ -83,8 +83,8 @@ inpod.yaml:1: ssh.authorized_keys[3]: is empty; want a path`,
 			"permits", "ssh: {permit_local_forward: ['*:*', '[::1]:22', '10.0.0.0/8:80-90', /run/*.sock, '10.0.0/8:1', 'h', 'h:90-80', 'h:x', '::1:22']}",
 			`inpod.yaml:1: ssh.permit_local_forward[4]: "10.0.0/8" is not a network such as 10.0.0.0/8
 inpod.yaml:1: ssh.permit_local_forward[5]: "h" is not host:port, such as 127.0.0.1:*, nor a path
-inpod.yaml:1: ssh.permit_local_forward[6]: "90-80" has no valid port; want *, a number or a range such as 8000-8999
-inpod.yaml:1: ssh.permit_local_forward[7]: "x" has no valid port; want *, a number or a range such as 8000-8999
+inpod.yaml:1: ssh.permit_local_forward[6]: "h:90-80" has no valid port; want *, a number or a range such as 8000-8999
+inpod.yaml:1: ssh.permit_local_forward[7]: "h:x" has no valid port; want *, a number or a range such as 8000-8999
 inpod.yaml:1: ssh.permit_local_forward[8]: "::1:22" is not host:port, such as 127.0.0.1:*, nor a path`,
 		},
 		{
