@@ -1,0 +1,163 @@
+package files
+
+import (
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Quota limits the bytes of the files below a directory, links counted once, holes as if they were full. All sessions
+// of the directory share one. It is counted once and then kept by what the sessions do; what others do there is
+// seen when it is counted again, which a new session asks for at most now and then.
+type Quota struct {
+	root  string
+	limit int64
+	used  atomic.Int64
+
+	// One file grows or shrinks at a time, or two sessions would both count the same growth.
+	sizes [64]sync.Mutex
+
+	mu    sync.Mutex
+	next  time.Time // no count before
+	count bool      // one is under way
+}
+
+// NewQuota makes the quota of a directory; Open counts what is there.
+func NewQuota(root string, limit int64) *Quota { return &Quota{root: root, limit: limit} }
+
+// Used and Left are in bytes. More may be used than the limit, when others put it there.
+func (q *Quota) Used() int64 { return q.used.Load() }
+
+// Left is what can still be written.
+func (q *Quota) Left() int64 { return max(0, q.limit-q.used.Load()) }
+
+const (
+	countAgain = time.Minute
+	countShare = 20 // counting may take this fraction of the time
+)
+
+// refresh counts what is there when the last count is old. The first one is waited for: nothing is known before it.
+func (q *Quota) refresh() error {
+	if q == nil {
+		return nil
+	}
+	q.mu.Lock()
+	now := time.Now()
+	if now.Before(q.next) || q.count {
+		q.mu.Unlock()
+		return nil
+	}
+	first := q.next.IsZero()
+	q.count = !first
+	if !first {
+		q.mu.Unlock()
+		go q.recount()
+		return nil
+	}
+	defer q.mu.Unlock() // others wait for the first count too
+	sum, err := size(q.root)
+	if err != nil {
+		return err
+	}
+	q.used.Add(sum)
+	q.next = time.Now().Add(max(countAgain, countShare*time.Since(now)))
+	return nil
+}
+
+func (q *Quota) recount() {
+	began, before := time.Now(), q.used.Load()
+	sum, err := size(q.root)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.count = false
+	q.next = time.Now().Add(max(countAgain, countShare*time.Since(began)))
+	if err == nil && q.used.Load() == before { // while files are written, a count is wrong when it is done
+		q.used.CompareAndSwap(before, sum)
+	}
+}
+
+// size sums the files below a directory. What vanishes while it looks is not there.
+func size(root string) (sum int64, err error) {
+	type inode struct{ dev, ino uint64 }
+	seen := map[inode]bool{}
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	err = fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			id := inode{uint64(st.Dev), st.Ino}
+			if seen[id] {
+				return nil
+			}
+			seen[id] = true
+		}
+		sum += info.Size()
+		return nil
+	})
+	return sum, err
+}
+
+// reserve takes n bytes, or none.
+func (q *Quota) reserve(n int64) error {
+	for {
+		used := q.used.Load()
+		if n > q.limit-used {
+			return syscall.EDQUOT
+		}
+		if q.used.CompareAndSwap(used, used+n) {
+			return nil
+		}
+	}
+}
+
+func (q *Quota) release(n int64) { q.used.Add(-n) }
+
+func (q *Quota) lock(ino uint64) *sync.Mutex {
+	mu := &q.sizes[ino%uint64(len(q.sizes))]
+	mu.Lock()
+	return mu
+}
+
+// unlinked runs remove, which takes the name away from what it stands for, and gives its bytes back when it was the
+// last name.
+func (q *Quota) unlinked(dir int, name string, remove func() error) error {
+	if q == nil {
+		return remove()
+	}
+	// Held by a handle the file can be asked how many names are left, whoever else removes at the same time.
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return remove()
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return remove()
+	}
+	mu := q.lock(st.Ino)
+	defer mu.Unlock()
+	if err := unix.Fstat(fd, &st); err != nil || st.Nlink == 0 {
+		return remove()
+	}
+	if err := remove(); err != nil {
+		return err
+	}
+	if unix.Fstat(fd, &st) == nil && st.Nlink == 0 {
+		q.release(st.Size)
+	}
+	return nil
+}
