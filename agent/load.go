@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/sshd"
 	"github.com/inpod/inpod/supervisor/ini"
 )
 
@@ -57,6 +58,7 @@ func (s source) load() (*loaded, error) {
 		file = config.DefaultFile
 	}
 	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
+	l.files = append(l.files, sshd.Files(&cfg.SSH, sshd.Options{Env: s.env})...)
 	l.print = fingerprint(l.files, l.globs)
 	return l, nil
 }

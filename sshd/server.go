@@ -209,6 +209,9 @@ func (s *Server) sessionCount() (n int) {
 	return n
 }
 
+// closeTime bounds Close: a file system that hangs must not keep the agent from ending.
+const closeTime = 3 * time.Second
+
 // Close ends everything, sessions included, and returns when all is gone.
 func (s *Server) Close() {
 	s.mu.Lock()
@@ -222,9 +225,18 @@ func (s *Server) Close() {
 	}
 	s.mu.Unlock()
 	s.door.close()
-	s.passwords.wait()
-	s.host.wait()
-	s.running.Wait()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		s.passwords.wait()
+		s.host.wait()
+		s.running.Wait()
+	}()
+	select {
+	case <-gone:
+	case <-time.After(closeTime):
+		s.log.Warn("something of ssh does not end")
+	}
 }
 
 // Connections lists who is logged in, the oldest first.

@@ -2,7 +2,6 @@ package sshd
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/inpod/inpod/config"
@@ -65,31 +64,25 @@ func (s *Server) loginUsers() []*account {
 	return list
 }
 
-// Files are the files that decide whether the server listens, for a caller that watches them.
-func (s *Server) Files(cfg *config.SSH) []string {
+// Files are the files that decide whether a server with these settings listens, for a caller that watches them. Other
+// users' keys are not among them: those matter once somebody can log in, and are read at each login.
+func Files(cfg *config.SSH, opts Options) []string {
 	if cfg.Listen == config.Off {
 		return nil
 	}
+	a := newAccounts(opts)
+	own := a.own()
 	var files []string
-	add := func(path string) {
-		if path != "" {
-			files = append(files, path)
-		}
-	}
-	add(cfg.TrustedUserCA)
-	add(cfg.PasswordFile)
 	for _, pattern := range cfg.AuthorizedKeys {
-		if personal(pattern) && strings.HasPrefix(pattern, "%h") {
-			// Those of the agent's own user; other users' matter once somebody can log in.
-			add(expandKeyPath(pattern, s.accounts.own()))
-			continue
-		}
-		if !personal(pattern) {
-			add(expandKeyPath(pattern, s.accounts.own()))
-		}
+		files = append(files, expandKeyPath(pattern, own))
 	}
 	if cfg.Shadow {
-		add(s.accounts.shadow)
+		files = append(files, a.shadow)
+	}
+	for _, file := range []string{cfg.TrustedUserCA, cfg.PasswordFile} {
+		if file != "" {
+			files = append(files, file)
+		}
 	}
 	return files
 }
