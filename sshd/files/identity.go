@@ -22,16 +22,27 @@ func (id *Identity) Run(do func() error) error {
 		return do()
 	}
 	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the runtime ends the thread with the goroutine, and starts none from it.
-		runtime.LockOSThread()
-		err := id.assume()
-		if err == nil {
-			err = do()
-		}
-		done <- err
-	}()
+	go id.on(done, do)
 	return <-done
+}
+
+// on does it on the thread of a goroutine of its own.
+func (id *Identity) on(done chan<- error, do func() error) {
+	// Never unlocked: the runtime ends the thread with the goroutine, and starts none from it.
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread cannot end, and what it is the process seems to be: it waits while another one is used.
+		other := make(chan error, 1)
+		go id.on(other, do)
+		done <- <-other
+		runtime.UnlockOSThread()
+		return
+	}
+	err := id.assume()
+	if err == nil {
+		err = do()
+	}
+	done <- err
 }
 
 // assume makes the calling thread the user's. The calls are made bare: those of the packages syscall and unix change
