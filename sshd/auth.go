@@ -25,7 +25,7 @@ const minRSA = 2048
 // login is the state of one client that logs in.
 type login struct {
 	s    *Server
-	wire *wire
+	wire *peer
 	cfg  *config.SSH
 	ctx  context.Context // ends with the time that a login may take
 	log  *slog.Logger

@@ -25,7 +25,7 @@ const maxChannels = 1024
 type conn struct {
 	s       *Server
 	id      uint64
-	wire    *wire
+	wire    *peer
 	ssh     *ssh.ServerConn
 	cfg     *config.SSH // as it was at the login
 	account *account
@@ -47,7 +47,7 @@ type conn struct {
 }
 
 // serve logs a client in and serves it until it leaves.
-func (s *Server) serve(w *wire) {
+func (s *Server) serve(w *peer) {
 	cfg := s.settings.Load()
 	deadline := time.Now().Add(cfg.LoginGrace)
 	_ = w.SetDeadline(deadline)

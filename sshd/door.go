@@ -17,8 +17,8 @@ const (
 	stageIn            // is logged in
 )
 
-// wire is a connection as the network sees it. It counts, and knows how far the client has come.
-type wire struct {
+// peer is a connection as the network sees it. It counts, and knows how far the client has come.
+type peer struct {
 	net.Conn
 	addr     netip.Addr // of the client, without a zone; invalid where it has none
 	came     time.Time
@@ -28,8 +28,8 @@ type wire struct {
 	closing  sync.Once
 }
 
-func newWire(c net.Conn) *wire {
-	w := &wire{Conn: c, came: time.Now()}
+func newPeer(c net.Conn) *peer {
+	w := &peer{Conn: c, came: time.Now()}
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		w.addr = t.AddrPort().Addr().Unmap().WithZone("")
 	}
@@ -38,7 +38,7 @@ func newWire(c net.Conn) *wire {
 }
 
 // Read implements net.Conn.
-func (w *wire) Read(b []byte) (int, error) {
+func (w *peer) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
 		w.in.Add(uint64(n))
@@ -49,14 +49,14 @@ func (w *wire) Read(b []byte) (int, error) {
 }
 
 // Write implements net.Conn.
-func (w *wire) Write(b []byte) (int, error) {
+func (w *peer) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
 	w.out.Add(uint64(n))
 	return n, err
 }
 
 // Close implements net.Conn; it may be called often.
-func (w *wire) Close() (err error) {
+func (w *peer) Close() (err error) {
 	w.closing.Do(func() { err = w.Conn.Close() })
 	return err
 }
@@ -65,14 +65,14 @@ func (w *wire) Close() (err error) {
 type door struct {
 	mu            sync.Mutex
 	waiting, most int // connections that may be logging in, connections in all
-	in            map[*wire]bool
-	strangers     map[*wire]bool // those of in that are not logged in
+	in            map[*peer]bool
+	strangers     map[*peer]bool // those of in that are not logged in
 	closed        bool
 	failures      map[netip.Prefix]*failure
 }
 
 func newDoor() *door {
-	return &door{in: map[*wire]bool{}, strangers: map[*wire]bool{}, failures: map[netip.Prefix]*failure{}}
+	return &door{in: map[*peer]bool{}, strangers: map[*peer]bool{}, failures: map[netip.Prefix]*failure{}}
 }
 
 func (d *door) limit(waiting, most int) {
@@ -83,7 +83,7 @@ func (d *door) limit(waiting, most int) {
 
 // enter lets a connection in; it may cost another one its place. It tells false when every place is taken by somebody
 // who is logged in.
-func (d *door) enter(w *wire) bool {
+func (d *door) enter(w *peer) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -103,7 +103,7 @@ func (d *door) enter(w *wire) bool {
 }
 
 // least is the stranger that has come the least far, the oldest of several.
-func (d *door) least() (last *wire) {
+func (d *door) least() (last *peer) {
 	for w := range d.strangers {
 		switch {
 		case last == nil, w.stage.Load() < last.stage.Load():
@@ -116,14 +116,14 @@ func (d *door) least() (last *wire) {
 }
 
 // known is called when a connection has logged in.
-func (d *door) known(w *wire) {
+func (d *door) known(w *peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.strangers, w)
 	w.stage.Store(stageIn)
 }
 
-func (d *door) leave(w *wire) {
+func (d *door) leave(w *peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.strangers, w)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/sshd/files"
+	"github.com/inpod/inpod/sshd/scp"
 	"github.com/inpod/inpod/sshd/sftp"
 	"golang.org/x/crypto/ssh"
 )
@@ -45,7 +46,8 @@ func (ss *session) files(j job) Exit {
 	}()
 	rw := &activeChannel{Channel: ss.ch, c: ss.c}
 	if j.kind == kindSCP {
-		return ss.refuse("there is no scp here")
+		argv := splitCommand(j.command)
+		return Exit{Code: scp.Run(ctx, argv[1:], rw, rw, ss.ch.Stderr(), opts)}
 	}
 	if err := sftp.Serve(ctx, rw, opts); err != nil && ctx.Err() == nil {
 		ss.log.Info("cannot go on with sftp", "error", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/sshd/wire"
 )
 
 // Server is an SSH server. Its settings are replaced as a whole by Apply; connections go on with those that they
@@ -27,6 +28,7 @@ type Server struct {
 	buffers   sync.Pool
 	counts    counts
 	quotas    quotas
+	transport *wire.Wire
 	ids       atomic.Uint64
 	settings  atomic.Pointer[config.SSH]
 	hashing   chan struct{} // bounds the passwords that are being checked: yescrypt takes 16 MiB each
@@ -59,6 +61,7 @@ func New(opts Options) *Server {
 	s.passwords = newPasswords(s.log)
 	s.profiles = newProfiles(s.log, opts)
 	s.door = newDoor()
+	s.transport = wire.New()
 	return s
 }
 
@@ -151,7 +154,7 @@ func (s *Server) accept(ln net.Listener) {
 // admit makes room for a connection and serves it.
 func (s *Server) admit(c net.Conn) {
 	s.counts.connections.Add(1)
-	w := newWire(c)
+	w := newPeer(s.transport.Conn(c))
 	if !s.door.enter(w) {
 		s.counts.dropped.Add(1)
 		_ = c.Close()
