@@ -14,7 +14,9 @@ import (
 // setRules orders the overrides so that the first that fits is the right one.
 func (t *Tree) setRules(rules []Rule) {
 	for _, r := range rules {
-		r.Path = path.Clean("/" + r.Path)
+		if r.Path = path.Clean("/" + r.Path); r.Path == "/" {
+			t.opts.Access = r.Access
+		}
 		t.rules = append(t.rules, r)
 	}
 	slices.SortStableFunc(t.rules, func(a, b Rule) int { return len(b.Path) - len(a.Path) })

@@ -85,6 +85,9 @@ type Tree struct {
 // Open makes the tree of a session. With an Identity it belongs into Identity.Run.
 func Open(opts Options) (*Tree, error) {
 	t := &Tree{opts: opts, fs: system{}}
+	if err := opts.Quota.refresh(); err != nil {
+		return nil, err
+	}
 	if opts.Root != "" {
 		host, err := filepath.EvalSymlinks(opts.Root)
 		if err != nil {

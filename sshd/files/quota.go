@@ -1,6 +1,7 @@
 package files
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -53,32 +54,35 @@ func (q *Quota) refresh() error {
 		return nil
 	}
 	first := q.next.IsZero()
-	q.count = !first
-	if !first {
+	if q.count = true; first {
+		defer q.mu.Unlock() // others wait for the first count too
+	} else {
 		q.mu.Unlock()
-		go q.recount()
-		return nil
 	}
-	defer q.mu.Unlock() // others wait for the first count too
-	sum, err := size(q.root)
-	if err != nil {
-		return err
+	// On a goroutine of its own it is done with the rights of the process, not with the session's.
+	done := make(chan error, 1)
+	go func() { done <- q.recount(first) }()
+	if first {
+		return <-done
 	}
-	q.used.Add(sum)
-	q.next = time.Now().Add(max(countAgain, countShare*time.Since(now)))
 	return nil
 }
 
-func (q *Quota) recount() {
+// recount counts. The first time the lock is held for it.
+func (q *Quota) recount(first bool) error {
 	began, before := time.Now(), q.used.Load()
 	sum, err := size(q.root)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.count = false
-	q.next = time.Now().Add(max(countAgain, countShare*time.Since(began)))
-	if err == nil && q.used.Load() == before { // while files are written, a count is wrong when it is done
-		q.used.CompareAndSwap(before, sum)
+	if !first {
+		q.mu.Lock()
+		defer q.mu.Unlock()
 	}
+	q.count = false
+	if err != nil {
+		return fmt.Errorf("cannot count what is below %s: %w", q.root, err)
+	}
+	q.next = time.Now().Add(max(countAgain, countShare*time.Since(began)))
+	q.used.CompareAndSwap(before, sum) // while files are written, a count is wrong when it is done
+	return nil
 }
 
 // size sums the files below a directory. What vanishes while it looks is not there.
