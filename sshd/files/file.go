@@ -43,7 +43,9 @@ func (t *Tree) OpenFile(p string, flag int, mode uint32) (*File, error) {
 	var file *File
 	err := t.at("open", p, true, need, func(at place) error {
 		// A pipe without a writer would be waited for without O_NONBLOCK.
-		f, err := at.fs.OpenFile(at.name, flag|unix.O_NONBLOCK, fs.FileMode(mode&0o777&^t.opts.Umask))
+		f, err := t.opts.Quota.create(func() (*os.File, error) {
+			return at.fs.OpenFile(at.name, flag|unix.O_NONBLOCK, fs.FileMode(mode&0o777&^t.opts.Umask))
+		})
 		if err != nil {
 			return err
 		}
@@ -179,10 +181,11 @@ func (f *File) Truncate(size int64) error {
 		}
 		return f.note("truncate", err)
 	}
-	if more < 0 && st.Nlink > 0 {
+	switch {
+	case st.Nlink == 0:
+		f.orphaned += max(0, more) // what it had before was given back with its last name
+	case more < 0:
 		q.release(-more)
-	} else if st.Nlink == 0 {
-		f.orphaned += more
 	}
 	return nil
 }

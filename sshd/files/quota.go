@@ -20,6 +20,8 @@ type Quota struct {
 	limit int64
 	used  atomic.Int64
 
+	// Names come and go one at a time, or what is removed is another file than was looked at. It is locked before:
+	names sync.Mutex
 	// One file grows or shrinks at a time, or two sessions would both count the same growth.
 	sizes [64]sync.Mutex
 
@@ -130,6 +132,15 @@ func (q *Quota) reserve(n int64) error {
 
 func (q *Quota) release(n int64) { q.used.Add(-n) }
 
+// create runs open, which may make a file.
+func (q *Quota) create(open func() (*os.File, error)) (*os.File, error) {
+	if q != nil {
+		q.names.Lock()
+		defer q.names.Unlock()
+	}
+	return open()
+}
+
 func (q *Quota) lock(ino uint64) *sync.Mutex {
 	mu := &q.sizes[ino%uint64(len(q.sizes))]
 	mu.Lock()
@@ -142,6 +153,8 @@ func (q *Quota) unlinked(dir int, name string, remove func() error) error {
 	if q == nil {
 		return remove()
 	}
+	q.names.Lock()
+	defer q.names.Unlock()
 	// Held by a handle the file can be asked how many names are left, whoever else removes at the same time.
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -152,11 +165,7 @@ func (q *Quota) unlinked(dir int, name string, remove func() error) error {
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return remove()
 	}
-	mu := q.lock(st.Ino)
-	defer mu.Unlock()
-	if err := unix.Fstat(fd, &st); err != nil || st.Nlink == 0 {
-		return remove()
-	}
+	defer q.lock(st.Ino).Unlock()
 	if err := remove(); err != nil {
 		return err
 	}
