@@ -134,7 +134,7 @@ func (l *login) usable(g *grant) bool {
 		return false
 	}
 	if !allowsFrom(g.from, l.wire.addr) {
-		l.log.Info("a key may not be used from here", "key", g.key, "from", g.from)
+		l.log.Info("a key may not be used from here", "key", g.key, "allowed", g.from)
 		return false
 	}
 	return true

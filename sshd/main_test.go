@@ -128,6 +128,7 @@ type server struct {
 	lines    chan string
 	log      *lockedBuffer
 	cmd      *exec.Cmd
+	stopped  bool
 }
 
 // lockedBuffer is written by a process and read by a test.
@@ -224,14 +225,18 @@ func start(t *testing.T, conf setup) *server {
 }
 
 func (s *server) stop() {
+	if s.stopped {
+		return
+	}
+	s.stopped = true
 	_ = s.in.Close()
 	timer := time.AfterFunc(20*time.Second, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) })
 	defer timer.Stop()
 	if err := s.cmd.Wait(); err != nil {
 		s.t.Errorf("the server ended with %v; its log:\n%s", err, s.log)
 	}
-	if strings.Contains(s.log.String(), "BUG") || strings.Contains(s.log.String(), "DATA RACE") {
-		s.t.Errorf("the server's log:\n%s", s.log)
+	if strings.Contains(s.log.String(), `"BUG`) || strings.Contains(s.log.String(), "DATA RACE") {
+		s.t.Errorf("the server failed")
 	}
 	if s.t.Failed() {
 		s.t.Logf("the server's log:\n%s", s.log)
@@ -315,4 +320,13 @@ func (s *server) run(input string, args ...string) (stdout, stderr string, code 
 	defer timer.Stop()
 	_ = cmd.Wait()
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func marshal(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
