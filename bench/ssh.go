@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -134,6 +135,9 @@ func (b *bench) sshServer(ctx context.Context, name string) (*sshServer, error) 
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write the configuration of %s: %w", name, err)
 	}
+	if argv, err = plainHome(dir, argv); err != nil {
+		return nil, err
+	}
 	srv := &sshServer{name: name, port: port, user: me.Username, dir: dir}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "LANG=C.UTF-8"}
 	if srv.daemon, err = lab.Start(dir, env, argv...); err != nil {
@@ -145,6 +149,24 @@ func (b *bench) sshServer(ctx context.Context, name string) (*sshServer, error) 
 		return nil, fmt.Errorf("%s does not answer; it said: %.500s", name, said)
 	}
 	return srv, nil
+}
+
+// plainHome gives root another home, for the server alone: what the machine's own .bashrc takes is no figure of a
+// server's, and may be most of a login. A plain user has to do with the home that is there.
+func plainHome(dir string, argv []string) ([]string, error) {
+	if os.Getuid() != 0 {
+		return argv, nil
+	}
+	data, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return nil, fmt.Errorf("cannot find root's home: %w", err)
+	}
+	passwd := filepath.Join(dir, "passwd")
+	text := regexp.MustCompile(`(?m)^(root:[^:]*:[^:]*:[^:]*:[^:]*:)[^:]*:`).ReplaceAllString(string(data), "${1}"+dir+":")
+	if err := os.WriteFile(passwd, []byte(text), 0o644); err != nil {
+		return nil, fmt.Errorf("cannot write the accounts: %w", err)
+	}
+	return append([]string{"unshare", "-m", "sh", "-c", `mount --bind "$0" /etc/passwd && exec "$@"`, passwd}, argv...), nil
 }
 
 func (srv *sshServer) answers() bool {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,21 +14,29 @@ import (
 // writes records what is written, and gives out zeroes without end.
 type writes struct {
 	net.Conn
+	mu  sync.Mutex
 	got [][]byte
 }
 
 func (w *writes) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.got = append(w.got, bytes.Clone(p))
 	return len(p), nil
 }
+
 func (w *writes) Read(p []byte) (int, error) { return len(p), nil }
 func (w *writes) Close() error               { return nil }
 
-func sizes(w *writes) (n []int) {
+// taken returns what was written since it was last asked.
+func (w *writes) taken() (sizes []int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, p := range w.got {
-		n = append(n, len(p))
+		sizes = append(sizes, len(p))
 	}
-	return n
+	w.got = nil
+	return sizes
 }
 
 func TestFirstPartWaitsForItsSecond(t *testing.T) {
@@ -41,20 +50,24 @@ func TestFirstPartWaitsForItsSecond(t *testing.T) {
 				}
 			}
 		}
-		if total := len(bytes.Join(under.got, nil)); total != 3*(firstWrite+30000) {
-			t.Errorf("%d bytes were written, want %d: %v", total, 3*(firstWrite+30000), sizes(under))
+		total, sizes := 0, under.taken()
+		for _, n := range sizes {
+			total += n
 		}
-		under.got = nil
+		if total != 3*(firstWrite+30000) {
+			t.Errorf("%d bytes were written, want %d: %v", total, 3*(firstWrite+30000), sizes)
+		}
 		time.Sleep(2 * held)
+		synctest.Wait()
 		if _, err := c.Write(make([]byte, firstWrite)); err != nil {
 			t.Fatal(err)
 		}
-		if len(under.got) != 0 {
-			t.Errorf("written at once: %v", sizes(under))
+		if got := under.taken(); len(got) != 0 {
+			t.Errorf("written at once: %v", got)
 		}
 		time.Sleep(2*held + time.Millisecond)
 		synctest.Wait()
-		if got := sizes(under); len(got) != 1 || got[0] != firstWrite {
+		if got := under.taken(); len(got) != 1 || got[0] != firstWrite {
 			t.Errorf("written when the time was over: %v, want one of %d", got, firstWrite)
 		}
 		if err := c.Close(); err != nil {
