@@ -108,7 +108,7 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%s: output %q, status %d; want %q, %v (%s)", tt.name, out, code, tt.out, tt.ok, errs)
 		}
 	}
-	if !strings.Contains(s.log.String(), `"method":"certificate","key":"the key (serial 9, SHA256:`) {
+	if !s.logged(`"method":"certificate","key":"the key (serial 9, SHA256:`) {
 		t.Errorf("the log does not name the certificate")
 	}
 }
@@ -132,11 +132,7 @@ func TestPasswordFile(t *testing.T) {
 	if out, err := s.password(me(), "wrong", "echo in"); err == nil {
 		t.Errorf("a wrong password: %q", out)
 	}
-	gone := func() bool { _, err := os.Stat(file); return os.IsNotExist(err) }
-	for end := time.Now().Add(5 * time.Second); !gone() && time.Now().Before(end); {
-		<-time.After(10 * time.Millisecond)
-	}
-	if !gone() {
+	if !within(5*time.Second, func() bool { _, err := os.Stat(file); return os.IsNotExist(err) }) {
 		t.Error("the file is still there")
 	}
 	kept := read(t, conf.SSH.HostKeyDir+"/passwords")
@@ -160,7 +156,9 @@ func TestPasswordFile(t *testing.T) {
 func TestShadow(t *testing.T) {
 	conf := defaults(t)
 	conf.SSH.AuthorizedKeys = []string{conf.Etc + "/none"}
-	line := func(hash, expires string) string { return fmt.Sprintf("%s:%s:19000:0:99999:7::%s:\n", me(), hash, expires) }
+	line := func(hash, expires string) string {
+		return fmt.Sprintf("%s:%s:19000:0:99999:7::%s:\n", me(), hash, expires)
+	}
 	const hash = "$y$j9T$Mdg143W.8SI./kZHxkBGN0$PfIYT/Ei50Wrm1LJeWz.4yySzxM2S0WPqxCVvSDKvE/"
 	write(t, conf.Shadow, line(hash, ""))
 	s := start(t, conf)
@@ -263,7 +261,7 @@ func TestModesOfKeyFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(s.log.String(), "everybody can write to it") {
+	if !s.logged("everybody can write to it") {
 		t.Error("the log does not say why")
 	}
 }

@@ -38,6 +38,7 @@ type setup struct {
 	Env    []string
 	Etc    string // instead of /etc, for profile and environment
 	Passwd string
+	Group  string
 	Shadow string
 	MOTD   string
 }
@@ -77,7 +78,7 @@ func serve(text string) int {
 	}
 	srv := New(Options{
 		Log: log, Spawner: spawner{r}, Env: s.Env, MOTD: func() string { return s.MOTD },
-		Passwd: s.Passwd, Shadow: s.Shadow, EtcDir: s.Etc,
+		Passwd: s.Passwd, Group: s.Group, Shadow: s.Shadow, EtcDir: s.Etc,
 	})
 	if err := srv.Apply(s.SSH); err != nil {
 		fmt.Println("error", err)
@@ -329,4 +330,19 @@ func marshal(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// within waits until f is true, for so long at most.
+func within(d time.Duration, f func() bool) bool {
+	for end := time.Now().Add(d); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		if f() {
+			return true
+		}
+	}
+	return f()
+}
+
+// logged tells whether the server logs a text soon.
+func (s *server) logged(text string) bool {
+	return within(5*time.Second, func() bool { return strings.Contains(s.log.String(), text) })
 }
