@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build inpod: %v\n%s", err, out)
 	}
-	for _, link := range []string{"supervisord", "supervisorctl", "shutdown"} {
+	for _, link := range []string{"supervisord", "supervisorctl", "shutdown", "sftp-server", "scp"} {
 		if err := os.Symlink("inpod", filepath.Join(bin, link)); err != nil {
 			t.Fatal(err)
 		}

@@ -127,8 +127,9 @@ func parseArgs(args []string) (*copier, error) {
 	return c, nil
 }
 
-// Parse takes the command line apart that a client wants to be run, as a shell would do it. Not ok is a command that
-// is no scp in server mode, or needs a real shell.
+// Parse takes the command line apart that a client wants to be run, as a shell would do it: quotes, backslashes and the
+// tilde of the own home. Patterns are for Run to expand. Not ok is a command that is no scp in server mode, or needs a
+// real shell.
 func Parse(command string) (args []string, ok bool) {
 	var word strings.Builder
 	begun, quote := false, byte(0)
@@ -144,6 +145,11 @@ func Parse(command string) (args []string, ok bool) {
 		case ch == quote:
 			quote = 0
 			continue
+		case quote == 0 && !begun && ch == '~':
+			if end := i + 1; end < len(command) && !strings.ContainsRune(" \t/", rune(command[end])) {
+				return nil, false // somebody else's home
+			}
+			ch = '.' // relative names begin at home
 		case quote == 0 && (ch == '\'' || ch == '"'):
 			quote, begun = ch, true
 			continue

@@ -265,6 +265,8 @@ func TestParse(t *testing.T) {
 		{`scp -f a\ b "c\"d" 'e'"'"'f'`, []string{"-f", "a b", `c"d`, "e'f"}},
 		{"/usr/bin/scp -vf x", []string{"-vf", "x"}},
 		{"scp -f ''", []string{"-f", ""}},
+		{"scp -f ~/a ~ a~ '~' b/~", []string{"-f", "./a", ".", "a~", "~", "b/~"}},
+		{"scp -f ~root/a", nil},
 		{"scp a b:c", nil},
 		{"scp -t d; rm x", nil},
 		{"scp -t $HOME", nil},

@@ -161,9 +161,9 @@ func jailRace(t *testing.T, rules []files.Rule) {
 	write(t, filepath.Join(jail, "d", "secret"), "inner")
 	write(t, filepath.Join(jail, "d", "r"), "inner")
 	before, ro := tree(t, outside), tree(t, filepath.Join(jail, "ro"))
-	swaps := 50_000
+	swaps := 25_000 // of four renames
 	if testing.Short() {
-		swaps = 5_000
+		swaps = 2_500
 	}
 	swapped := make(chan int)
 	go func() {
