@@ -144,11 +144,11 @@ func (r *reloader) apply(old, next *loaded) error {
 	if err := a.proxy.Apply(next.cfg.Proxy); err != nil {
 		return err
 	}
-	err := a.ssh.Apply(next.cfg.SSH)
+	err := a.ssh.Apply(a.sshSettings(next))
 	if err == nil {
 		err = a.servers.rebind(next.cfg.Admin.Listen, a.adminHandler(false))
 		if err != nil {
-			err = errors.Join(err, a.ssh.Apply(old.cfg.SSH))
+			err = errors.Join(err, a.ssh.Apply(a.sshSettings(old)))
 		}
 	}
 	if err != nil {

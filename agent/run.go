@@ -196,7 +196,7 @@ func (a *agent) startListeners(l *loaded) error {
 	}
 	a.ssh = sshd.New(a.sshOptions())
 	a.onExit(a.ssh.Close)
-	return a.ssh.Apply(l.cfg.SSH)
+	return a.ssh.Apply(a.sshSettings(l))
 }
 
 // startRest is what can wait until the first programs are on their way.

@@ -3,8 +3,10 @@ package agent
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strconv"
 
+	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/internal/proc"
 	"github.com/inpod/inpod/sshd"
 )
@@ -12,6 +14,25 @@ import (
 // sshOptions are what the SSH server gets of the agent: its processes are the reaper's like all others.
 func (a *agent) sshOptions() sshd.Options {
 	return sshd.Options{Log: a.log, Spawner: spawner{a.reaper}, Env: a.opts.Env, MOTD: motd}
+}
+
+// sshSettings are those of l. Where nobody set ssh.listen, a program that runs sshd keeps the port: images that bring
+// their own go on as they are.
+func (a *agent) sshSettings(l *loaded) config.SSH {
+	s := l.cfg.SSH
+	if s.ListenSet || s.Listen == config.Off {
+		return s
+	}
+	for i := range l.ini.Groups {
+		for _, p := range l.ini.Groups[i].Programs {
+			if len(p.Argv) > 0 && filepath.Base(p.Argv[0]) == "sshd" && p.Autostart {
+				a.log.Info("a program runs sshd, so inpod's own ssh is off; ssh.listen turns it on", "program", p.Name)
+				s.Listen = config.Off
+				return s
+			}
+		}
+	}
+	return s
 }
 
 // spawner starts the processes of sessions.

@@ -89,7 +89,7 @@ func TestCertificates(t *testing.T) {
 		ok   bool
 	}{
 		{"for this user", ca, []string{"-n", me()}, "echo in", "in\n", true},
-		{"for another", ca, []string{"-n", "nobody"}, "echo in", "", false},
+		{"for another", ca, []string{"-n", "somebody-else"}, "echo in", "", false},
 		{"for nobody in particular", ca, nil, "echo in", "", false},
 		{"of another authority", other, []string{"-n", me()}, "echo in", "", false},
 		{"expired", ca, []string{"-n", me(), "-V", "20200101:20200102"}, "echo in", "", false},

@@ -66,14 +66,15 @@ func New(opts Options) *Server {
 }
 
 // Apply puts settings in force: it listens, or stops listening, as they and the credentials that there are say. An
-// address that cannot be had is an error, and then nothing has changed. Connections stay as they are.
+// address that was asked for and cannot be had is an error, and then nothing has changed; one that nobody asked for is
+// only missed. Connections stay as they are.
 func (s *Server) Apply(cfg config.SSH) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
-	listen, why := cfg.Listen, ""
+	listen, why := cfg.Listen, "ssh.listen is off"
 	if listen != config.Off {
 		listen, why = s.wanted(&cfg)
 	}
@@ -83,8 +84,13 @@ func (s *Server) Apply(cfg config.SSH) error {
 	var next net.Listener
 	if listen != config.Off && listen != s.bound {
 		var err error
-		if next, err = net.Listen("tcp", listen); err != nil {
+		next, err = net.Listen("tcp", listen)
+		if err != nil && cfg.ListenSet {
 			return fmt.Errorf("cannot listen on %q (ssh.listen): %w", listen, err)
+		}
+		if err != nil {
+			s.log.Warn("going on without ssh; set ssh.listen to another address, or to off", "error", err)
+			listen, why = config.Off, err.Error()
 		}
 	}
 	s.settings.Store(&cfg)

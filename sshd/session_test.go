@@ -1,9 +1,12 @@
 package sshd
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 func TestExec(t *testing.T) {
@@ -33,14 +36,38 @@ func TestExec(t *testing.T) {
 }
 
 func TestEveryStatus(t *testing.T) {
-	s := start(t, defaults(t))
-	dir := t.TempDir()
-	master := []string{"-o", "ControlMaster=auto", "-o", "ControlPath=" + dir + "/c", "-o", "ControlPersist=30"}
-	defer func() { _ = s.ssh("-O", "exit", "-o", "ControlPath="+dir+"/c").Run() }()
+	c := start(t, defaults(t)).dial()
 	for code := range 256 {
-		if _, errs, got := s.run("", append(master, "--", "exit "+strconv.Itoa(code))...); got != code {
-			t.Errorf("status %d, want %d: %s", got, code, errs)
+		ss, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
 		}
+		got := 0
+		if err := ss.Run("exit " + strconv.Itoa(code)); err != nil {
+			var exit *ssh.ExitError
+			if !errors.As(err, &exit) {
+				t.Fatal(err)
+			}
+			got = exit.ExitStatus()
+		}
+		if got != code {
+			t.Errorf("status %d, want %d", got, code)
+		}
+	}
+}
+
+// One connection carries many clients (ControlMaster).
+func TestMultiplexing(t *testing.T) {
+	s := start(t, defaults(t))
+	path := "ControlPath=" + t.TempDir() + "/c"
+	defer func() { _ = s.ssh("-O", "exit", "-o", path).Run() }()
+	for i := range 5 {
+		if out, errs, _ := s.run("", "-o", "ControlMaster=auto", "-o", path, "-o", "ControlPersist=30", "--", "echo $PPID"); out == "" {
+			t.Errorf("round %d: %s", i, errs)
+		}
+	}
+	if n := strings.Count(s.log.String(), `"msg":"login"`); n != 1 {
+		t.Errorf("%d logins, want 1", n)
 	}
 }
 
