@@ -133,7 +133,10 @@ func gpuNames(files []string) []string {
 	return names
 }
 
-const mostDisks = 10
+const (
+	mostDisks = 10
+	leastDisk = 1 << 20
+)
 
 // disks are the file systems of /proc/self/mounts that hold a user's files: the root and what is mounted into the
 // container. Files that Kubernetes and Docker mount one by one are not.
@@ -150,7 +153,11 @@ func disks(mounts string) []disk {
 		if unix.Stat(path, &dir) != nil || dir.Mode&unix.S_IFMT != unix.S_IFDIR || unix.Statfs(path, &st) != nil || st.Blocks == 0 {
 			continue
 		}
-		list = append(list, disk{path, st.Blocks * uint64(st.Bsize), st.Bavail * uint64(st.Bsize)})
+		d := disk{path, st.Blocks * uint64(st.Bsize), st.Bavail * uint64(st.Bsize)}
+		if d.size < leastDisk || slices.ContainsFunc(list, func(o disk) bool { return o.path == path }) {
+			continue // too small for files, or mounted over
+		}
+		list = append(list, d)
 	}
 	return list
 }
