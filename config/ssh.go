@@ -48,7 +48,7 @@ type SSHUser struct {
 	Name           string   `key:"name" required:"true" check:"username" doc:"Name to log in with. It wins over a user of the container."`
 	PasswordFile   string   `key:"password_file" default:"" check:"path" doc:"File with the password, or its crypt(5) hash, alone. It is read at each login and never removed."`
 	AuthorizedKeys []string `key:"authorized_keys" default:"[]" check:"path" doc:"Files of public keys that may log in."`
-	Root           string   `key:"root" default:"" check:"path" doc:"Directory that is this user's /. With it there are only files, no commands and no forwarding."`
+	Root           string   `key:"root" default:"" check:"path" doc:"Directory that is this user's /. With it there are only files, no commands and no forwarding. Empty: the whole file system, with the rights of the agent."`
 	Access         string   `key:"access" default:"read-write" enum:"read-only|write-only|read-write" doc:"What the user may do with files. write-only: put new files, see nothing."`
 	SFTPOnly       bool     `key:"sftp_only" default:"true" doc:"Only files: no commands and no forwarding."`
 	Quota          Size     `key:"quota" default:"0" check:"notnegative" doc:"Bytes that ssh.users[].root may hold. 0: no limit."`

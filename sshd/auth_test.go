@@ -124,6 +124,7 @@ func (s *server) password(user, password string, args ...string) (string, error)
 func TestPasswordFile(t *testing.T) {
 	conf := defaults(t)
 	file := conf.SSH.PasswordFile
+	conf.SSH.AuthorizedKeys, conf.SSH.ListenSet = nil, false // the password alone turns it on
 	write(t, file, "root:s3cret: with a colon\n"+me()+":s3cret: with a colon\nnobody:\n")
 	s := start(t, conf)
 	if out, err := s.password(me(), "s3cret: with a colon", "echo in"); out != "in\n" {

@@ -99,6 +99,27 @@ func TestOrderAtTheEnd(t *testing.T) {
 	}
 }
 
+// OpenSSH's client tells the messages in the order in which they came.
+func TestFrames(t *testing.T) {
+	s := start(t, defaults(t))
+	for _, tt := range []struct{ command, status string }{
+		{"printf x; exit 3", "rtype exit-status"},
+		{"printf x; kill -TERM $$", "rtype exit-signal"},
+	} {
+		for _, tty := range []string{"-T", "-tt"} {
+			_, log, _ := s.run("", "-o", "LogLevel=DEBUG3", tty, "--", tt.command)
+			last := 0
+			for _, what := range []string{"receive packet: type 94", tt.status, "rcvd eof", "rcvd close"} {
+				at := strings.LastIndex(log, what)
+				if at < last {
+					t.Errorf("%s %s: %q is at %d, after %d, in\n%s", tty, tt.command, what, at, last, log)
+				}
+				last = at
+			}
+		}
+	}
+}
+
 // What a command writes last, and then ends, must arrive, with and without a terminal.
 func TestNoLostTail(t *testing.T) {
 	s := start(t, defaults(t))

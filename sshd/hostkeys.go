@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -85,6 +86,7 @@ func (h *hostKeys) signers() []ssh.Signer {
 		h.work.Add(1)
 		go func() {
 			defer h.work.Done()
+			defer debug.FreeOSMemory() // a large part of the agent's heap, and not needed again
 			key := h.have(dir, rsaKey, func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, rsaBits) })
 			h.mu.Lock()
 			defer h.mu.Unlock()

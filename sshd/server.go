@@ -76,6 +76,7 @@ func (s *Server) Apply(cfg config.SSH) error {
 	}
 	listen, why := cfg.Listen, "ssh.listen is off"
 	if listen != config.Off {
+		s.passwords.use(cfg.HostKeyDir, cfg.PasswordFile, s.accounts.own().name) // what is kept is a credential too
 		listen, why = s.wanted(&cfg)
 	}
 	if s.draining {
@@ -96,7 +97,6 @@ func (s *Server) Apply(cfg config.SSH) error {
 	s.settings.Store(&cfg)
 	s.door.limit(cfg.MaxUnauthenticated, cfg.MaxConnections)
 	s.host.use(cfg.HostKeyDir)
-	s.passwords.use(cfg.HostKeyDir, cfg.PasswordFile, s.accounts.own().name)
 	if listen == s.bound {
 		return nil
 	}
