@@ -145,7 +145,9 @@ func TestZeroOptionsDeny(t *testing.T) {
 	jail, _ := scene(t)
 	c := start(t, Options{Root: jail})
 	for _, args := range [][]any{
-		{byte(typeStat), "f"}, {byte(typeOpendir), "."}, {byte(typeOpen), "f", uint32(flagRead), attrs{}},
+		{byte(typeStat), "f"},
+		{byte(typeOpendir), "."},
+		{byte(typeOpen), "f", uint32(flagRead), attrs{}},
 		{byte(typeExtended), "statvfs@openssh.com", "."},
 	} {
 		if code := c.code(args[0].(byte), args[1:]...); code != statusDenied {
