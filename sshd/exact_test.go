@@ -321,7 +321,7 @@ func TestConstantMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _ := ss.StdoutPipe()
-	size := int64(1 << 30)
+	size := int64(256 << 20)
 	if testing.Short() {
 		size = 64 << 20
 	}
