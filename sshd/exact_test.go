@@ -303,8 +303,9 @@ func TestWindowChange(t *testing.T) {
 	if _, err := io.ReadFull(out, buf); err != nil || string(buf) != "24 80\r\n" {
 		t.Errorf("%q, %v", buf, err)
 	}
-	if err := ss.WindowChange(50, 132); err != nil {
-		t.Fatal(err)
+	// With a reply, which nobody else asks for: data does not wait for requests.
+	if ok, err := ss.SendRequest("window-change", true, ssh.Marshal(windowSize{Columns: 132, Rows: 50})); err != nil || !ok {
+		t.Fatal(ok, err)
 	}
 	_, _ = io.WriteString(in, "\n")
 	rest, _ := io.ReadAll(out)
