@@ -249,7 +249,7 @@ func (l *login) trusts(authority []byte) bool {
 
 // strong refuses what can be broken.
 func strong(key ssh.PublicKey) bool {
-	if key.Type() == ssh.InsecureKeyAlgoDSA {
+	if key.Type() == "ssh-dss" {
 		return false
 	}
 	ck, ok := key.(ssh.CryptoPublicKey)

@@ -119,17 +119,16 @@ func serve(text string) int {
 
 // server is a running server and what a client needs to log in.
 type server struct {
-	t        *testing.T
-	dir      string
-	addr     string
-	key      string // of a client
-	hostKeys string
-	conf     setup
-	in       io.WriteCloser
-	lines    chan string
-	log      *lockedBuffer
-	cmd      *exec.Cmd
-	stopped  bool
+	t       *testing.T
+	dir     string
+	addr    string
+	key     string // of a client
+	conf    setup
+	in      io.WriteCloser
+	lines   chan string
+	log     *lockedBuffer
+	cmd     *exec.Cmd
+	stopped bool
 }
 
 // lockedBuffer is written by a process and read by a test.
