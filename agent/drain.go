@@ -17,7 +17,15 @@ type dataPlane interface {
 	LastRequest() time.Time
 }
 
-// drain takes the data plane down: steps 1 to 4 of the design. Programs are not touched.
+// logins is what a drain needs of the SSH server.
+type logins interface {
+	// BeginDrain refuses new sessions and tells the open ones when they end.
+	BeginDrain(deadline time.Time)
+	Wait(ctx context.Context) error
+	Close()
+}
+
+// drain takes the data plane and the logins down: steps 1 to 4 of the design. Programs are not touched.
 type drain struct {
 	done   chan struct{} // closed when no request is in flight, or at the deadline
 	cancel context.CancelFunc
@@ -26,10 +34,12 @@ type drain struct {
 }
 
 // startDrain begins at once and goes on by itself; cancel ends it early.
-func startDrain(log *slog.Logger, plane dataPlane, cfg config.Drain) *drain {
+func startDrain(log *slog.Logger, plane dataPlane, ssh logins, cfg config.Drain) *drain {
+	deadline := time.Now().Add(cfg.Deadline)
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Deadline)
 	d := &drain{done: make(chan struct{}), skip: make(chan struct{}), cancel: cancel}
 	plane.BeginDrain()
+	ssh.BeginDrain(deadline)
 	go func() {
 		defer close(d.done)
 		defer cancel()
@@ -38,6 +48,10 @@ func startDrain(log *slog.Logger, plane dataPlane, cfg config.Drain) *drain {
 		if err := plane.Wait(ctx); err != nil {
 			log.Warn("requests are cut off", "error", err)
 		}
+		if err := ssh.Wait(ctx); err != nil {
+			log.Warn("ssh sessions are cut off", "error", err)
+		}
+		ssh.Close()
 	}()
 	return d
 }

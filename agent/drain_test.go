@@ -44,6 +44,32 @@ func (p *plane) LastRequest() time.Time {
 	return p.last
 }
 
+// users are logins that end after a time of their own.
+type users struct {
+	stay     time.Duration
+	deadline time.Time
+	closed   bool
+}
+
+func (u *users) BeginDrain(deadline time.Time) { u.deadline = deadline }
+func (u *users) Close()                        { u.closed = true }
+func (u *users) Wait(ctx context.Context) error {
+	return (&plane{busy: u.stay}).Wait(ctx)
+}
+
+func TestDrainWaitsForLogins(t *testing.T) {
+	for _, tt := range []struct{ stay, want time.Duration }{{0, 0}, {time.Minute, time.Minute}, {time.Hour, 90 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			began, u := time.Now(), &users{stay: tt.stay}
+			d := startDrain(slog.New(slog.DiscardHandler), &plane{begun: began}, u, config.Drain{Deadline: 90 * time.Second})
+			<-d.done
+			if got := time.Since(began); got != tt.want || !u.closed || !u.deadline.Equal(began.Add(90*time.Second)) {
+				t.Errorf("stay %s: ended after %s, closed %v, deadline %s; want %s, true, 90s", tt.stay, got, u.closed, u.deadline.Sub(began), tt.want)
+			}
+		})
+	}
+}
+
 func TestDrainSteps(t *testing.T) {
 	const s = time.Second
 	for _, tt := range []struct {
@@ -77,7 +103,7 @@ func TestDrainSteps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &plane{begun: time.Now(), busy: tt.busy}
-				d := startDrain(slog.New(slog.DiscardHandler), p, tt.cfg)
+				d := startDrain(slog.New(slog.DiscardHandler), p, &users{}, tt.cfg)
 				if tt.do != nil {
 					tt.do(p, d)
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/proxy"
+	"github.com/inpod/inpod/sshd"
 	"github.com/inpod/inpod/supervisor/ini"
 )
 
@@ -66,6 +67,7 @@ func (s source) load() (*loaded, error) {
 			l.files = append(l.files, r.TLSCert, r.TLSKey)
 		}
 	}
+	l.files = append(l.files, sshd.Files(&cfg.SSH, sshd.Options{Env: s.env})...)
 	l.print = fingerprint(l.files, l.globs)
 	return l, nil
 }

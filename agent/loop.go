@@ -207,7 +207,7 @@ func (r *run) begin(reason string) {
 	}
 	r.a.proxy.BeginDrain() // before the phase is told: who knows of it must find it so
 	r.a.phase.set(PhaseDraining, reason)
-	r.drain = startDrain(r.a.log, r.a.proxy, r.a.settings.Load().Drain)
+	r.drain = startDrain(r.a.log, r.a.proxy, r.a.ssh, r.a.settings.Load().Drain)
 }
 
 func (a *agent) reopenLogs() {

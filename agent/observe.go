@@ -31,7 +31,7 @@ func (m *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // registry holds every collector of the agent and of its parts.
 func (a *agent) registry() *prometheus.Registry {
 	reg := metrics.NewRegistry(a.opts.Version, a.opts.Commit, runtime.Version())
-	reg.MustRegister(newState(a), a.proxy, metrics.NewPrograms("/proc", func() []metrics.Program {
+	reg.MustRegister(newState(a), a.proxy, a.ssh, metrics.NewPrograms("/proc", func() []metrics.Program {
 		var list []metrics.Program
 		for _, s := range a.current.Load().sup.Stats() {
 			list = append(list, metrics.Program{Name: s.Name, Group: s.Group, PID: s.PID})

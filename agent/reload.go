@@ -144,11 +144,15 @@ func (r *reloader) apply(old, next *loaded) error {
 	if err := a.proxy.Apply(next.cfg.Proxy); err != nil {
 		return err
 	}
-	if err := a.servers.rebind(next.cfg.Admin.Listen, a.adminHandler(false)); err != nil {
-		if back := a.proxy.Apply(old.cfg.Proxy); back != nil {
-			err = errors.Join(err, back)
+	err := a.ssh.Apply(a.sshSettings(next))
+	if err == nil {
+		err = a.servers.rebind(next.cfg.Admin.Listen, a.adminHandler(false))
+		if err != nil {
+			err = errors.Join(err, a.ssh.Apply(a.sshSettings(old)))
 		}
-		return err
+	}
+	if err != nil {
+		return errors.Join(err, a.proxy.Apply(old.cfg.Proxy))
 	}
 	if slices.Compare(old.cfg.SocketPaths(), next.cfg.SocketPaths()) != 0 {
 		r.log.Warn("admin.socket has changed; that takes effect when the agent is started again")

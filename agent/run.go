@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/inpod/inpod/internal/proc"
 	"github.com/inpod/inpod/metrics"
 	"github.com/inpod/inpod/proxy"
+	"github.com/inpod/inpod/sshd"
 	"github.com/inpod/inpod/supervisor/output"
 )
 
@@ -39,6 +41,7 @@ type agent struct {
 	hub     *output.Hub
 	reaper  *proc.Reaper
 	proxy   *proxy.Proxy
+	ssh     *sshd.Server
 	servers *servers
 	phase   phases
 	reload  *reloader
@@ -188,7 +191,12 @@ func (a *agent) startListeners(l *loaded) error {
 	runtime.GOMAXPROCS(cores + 1)
 	a.proxy = proxy.New(proxy.Options{Log: a.log, NewCheck: a.newCheck, Loops: cores})
 	a.onExit(a.proxy.Close)
-	return a.proxy.Apply(l.cfg.Proxy)
+	if err := a.proxy.Apply(l.cfg.Proxy); err != nil {
+		return err
+	}
+	a.ssh = sshd.New(a.sshOptions())
+	a.onExit(a.ssh.Close)
+	return a.ssh.Apply(a.sshSettings(l))
 }
 
 // startRest is what can wait until the first programs are on their way.
@@ -202,7 +210,7 @@ func (a *agent) startRest(l *loaded) {
 	a.servers.serveAdmin(a.adminHandler(false), a.adminHandler(true))
 	a.reload.start()
 	a.log.Info("started", "version", a.opts.Version, "pid", os.Getpid(), "socket", a.servers.controlPath,
-		"admin", a.servers.adminAddr(), "programs", a.current.Load().programs, "took", time.Since(a.began).String())
+		"admin", a.servers.adminAddr(), "ssh", cmp.Or(a.ssh.Addr(), config.Off), "programs", a.current.Load().programs, "took", time.Since(a.began).String())
 }
 
 func (a *agent) uptime() time.Duration { return time.Since(a.began) }
@@ -228,6 +236,7 @@ const (
 func (a *agent) finish() {
 	a.reload.stop()
 	a.proxy.Close()
+	a.ssh.Close()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), restGrace+killGrace, errors.New("too slow"))
 	defer cancel()
 	if err := a.reaper.StopRest(ctx, restGrace); err != nil {

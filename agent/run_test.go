@@ -132,7 +132,7 @@ func newTestAgent(t *testing.T, dir string, main []string, env ...string) *testA
 		t.Fatal(err)
 	}
 	a.cmd = exec.Command(os.Args[0])
-	a.cmd.Env = append(os.Environ(), asAgent+"="+string(text), "INPOD_ADMIN_SOCKET="+a.socket, "INPOD_ADMIN_LISTEN=127.0.0.1:0", "DIR="+dir)
+	a.cmd.Env = append(os.Environ(), asAgent+"="+string(text), "INPOD_ADMIN_SOCKET="+a.socket, "INPOD_ADMIN_LISTEN=127.0.0.1:0", "INPOD_SSH_LISTEN=off", "DIR="+dir)
 	if os.Getenv("INPOD_SUPERVISOR_INCLUDE") == "" {
 		a.cmd.Env = append(a.cmd.Env, "INPOD_SUPERVISOR_INCLUDE=["+dir+"/conf.d/*.ini]")
 	}

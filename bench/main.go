@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -100,7 +101,7 @@ type part struct {
 }
 
 func parts() []part {
-	return append([]part{
+	list := []part{
 		{"many", "1,000 programs", python, measureMany},
 		{"few", "Three programs", python, measureFew},
 		{"init", "As PID 1: from the init's exec to the program's first byte", python, measureInit},
@@ -109,7 +110,8 @@ func parts() []part {
 		{"rpc", "getAllProcessInfo with 100 programs", python, measureRPC},
 		{"restart", "Restarts", python, measureRestart},
 		{"size", "Size", "", measureSize},
-	}, proxyParts()...)
+	}
+	return slices.Concat(list, proxyParts(), sshParts())
 }
 
 // bench is what the parts share.

@@ -41,7 +41,7 @@ func (b *bench) argv(name, conf string) []string {
 func (b *bench) env(dir string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "LANG=C.UTF-8",
-		"INPOD_ADMIN_LISTEN=off", "INPOD_ADMIN_SOCKET=" + dir + "/a.sock", "INPOD_SUPERVISOR_INCLUDE=[]",
+		"INPOD_ADMIN_LISTEN=off", "INPOD_SSH_LISTEN=off", "INPOD_ADMIN_SOCKET=" + dir + "/a.sock", "INPOD_SUPERVISOR_INCLUDE=[]",
 	}
 }
 

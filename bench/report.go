@@ -105,7 +105,7 @@ func (t *table) names() []string {
 }
 
 func columnOrder() []string {
-	return []string{ours, ourIni, direct, "tini", "dumb-init", s6, python, nginx, haproxy, queueProxy, reverseProxy}
+	return []string{ours, ourIni, direct, "tini", "dumb-init", s6, python, nginx, haproxy, queueProxy, reverseProxy, openssh}
 }
 
 func (t *table) write(w *bytes.Buffer) {
@@ -179,7 +179,7 @@ func (r row) verdict() string {
 		}
 		limit, what := a.limit, r.unit.of(a.limit)
 		if a.peer != "" {
-			limit, what = a.limit*peer, fmt.Sprintf("%.1f × %s", a.limit, a.peer)
+			limit, what = a.limit*peer, fmt.Sprintf("%g × %s", a.limit, a.peer)
 		}
 		sign, met := "≤ ", mine <= limit
 		if r.better == higher {
@@ -270,7 +270,7 @@ func commit(ctx context.Context) string {
 // versions asks Debian what is installed.
 func versions() []string {
 	var out []string
-	for _, p := range []string{"supervisor", "tini", "dumb-init", "s6", "nginx", "haproxy", "wrk"} {
+	for _, p := range []string{"supervisor", "tini", "dumb-init", "s6", "nginx", "haproxy", "wrk", "openssh-server", "rsync"} {
 		v, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", p).Output()
 		if err != nil {
 			v = []byte("version unknown")

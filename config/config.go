@@ -26,6 +26,7 @@ type Config struct {
 	Log        Log        `key:"log" doc:"The agent's own log, on standard output."`
 	Admin      Admin      `key:"admin" doc:"Health, metrics and control."`
 	Supervisor Supervisor `key:"supervisor" doc:"Where programs come from."`
+	SSH        SSH        `key:"ssh" doc:"SSH and SFTP."`
 	Proxy      Proxy      `key:"proxy" doc:"HTTP routes to the servers in this pod."`
 	Drain      Drain      `key:"drain" doc:"How the pod goes down."`
 

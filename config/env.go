@@ -11,6 +11,9 @@ import (
 // envPrefix begins every variable that is a setting.
 const envPrefix = "INPOD_"
 
+// envAuthorizedKeys holds public keys and belongs to no key.
+const envAuthorizedKeys = "INPOD_AUTHORIZED_KEYS"
+
 // kubernetesLink matches the variables that Kubernetes makes for a Service whose name begins with "inpod"
 // (kubernetes.io/docs/concepts/services-networking/service/#environment-variables): they are no mistyped settings.
 var kubernetesLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)$`)
@@ -23,7 +26,7 @@ func EnvName(key string) string {
 // environment lays the variables over v and returns a warning for each that looks like a setting but is none.
 // A section's variable (INPOD_DRAIN) is read before those of its keys, which win. An empty one counts as not set.
 func (d *decoder) environment(env map[string]string, v reflect.Value) Problems {
-	known := map[string]bool{}
+	known := map[string]bool{envAuthorizedKeys: true}
 	var visit func(path string, v reflect.Value)
 	visit = func(path string, v reflect.Value) {
 		for _, f := range fieldsOf(v) {

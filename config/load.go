@@ -58,7 +58,7 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 	d.document(data, reflect.ValueOf(c).Elem())
 	c.Warnings = d.environment(env, reflect.ValueOf(c).Elem())
 	c.origins = d.origins
-	c.derive(env)
+	c.derive(env, opts.UID)
 	if len(d.problems) == 0 {
 		d.problems = c.validate()
 	} else {

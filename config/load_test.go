@@ -36,6 +36,30 @@ supervisor:
   - "/etc/supervisor/conf.d/*.conf"
   - "/etc/inpod/programs/*.ini"
   auto_update: false
+ssh:
+  listen: ":2222"
+  host_key_dir: "/etc/inpod/ssh"
+  authorized_keys:
+  - "/etc/inpod/ssh/authorized_keys"
+  - "%h/.ssh/authorized_keys"
+  trusted_user_ca: ""
+  password_file: "/sync/root-passwd"
+  shadow: true
+  client_alive_interval: 1m
+  client_alive_count: 5
+  idle_timeout: 0s
+  login_grace: 1m
+  max_unauthenticated: 100
+  max_connections: 512
+  permit_local_forward:
+  - "127.0.0.1:*"
+  - "localhost:*"
+  permit_remote_forward: []
+  agent_forward: true
+  x11_forward: true
+  banner: ""
+  motd: true
+  users: []
 proxy:
   keep_alive: 3m20s
   max_connections: 0
@@ -144,7 +168,7 @@ func TestProblems(t *testing.T) {
 		},
 		{
 			"a key that is none hides nothing", "dr: 1\nadmin: {lis: x, listen: nope}\ndrain: {delay: soon, dead: 1s, deadline: -1s}", nil,
-			`inpod.yaml:1: dr: is not a setting; want one of log, admin, supervisor, proxy, drain
+			`inpod.yaml:1: dr: is not a setting; want one of log, admin, supervisor, ssh, proxy, drain
 inpod.yaml:2: admin.lis: is not a setting; want one of listen, token_file, socket
 inpod.yaml:2: admin.listen: "nope" is not host:port, such as :8080
 inpod.yaml:3: drain.delay: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
@@ -160,8 +184,8 @@ inpod.yaml:3: drain.deadline: -1s is negative; want 0s or more`,
 			"inpod.yaml:1: delay: is not a setting; did you mean drain.delay?",
 		},
 		{
-			"key of a later version", "ssh: {listen: ':22'}", nil,
-			"inpod.yaml:1: ssh: is not a setting; want one of log, admin, supervisor, proxy, drain",
+			"key of a later version", "models: {listen: ':22'}", nil,
+			"inpod.yaml:1: models: is not a setting; want one of log, admin, supervisor, ssh, proxy, drain",
 		},
 		{
 			"enum", "log:\n  level: wran", nil,
@@ -217,7 +241,7 @@ inpod.yaml:4: proxy.routes[1]: has the same listen and path as proxy.routes[0] (
 		},
 		{"binary", "log:\n  \x00\x01\x02", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
 		{"latin-1", "log:\n# caf\xe9\n", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
-		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of log, admin, supervisor, proxy, drain"},
+		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of log, admin, supervisor, ssh, proxy, drain"},
 		{"two documents", "log: {}\n---\nlog: {}\n", nil, "inpod.yaml:2: a second YAML document begins here; want one"},
 		{"merge key", "log: &a {level: info}\nadmin:\n  <<: *a", nil, "inpod.yaml:3: admin.<<: merge keys are not read; write the keys out"},
 		{

@@ -14,7 +14,8 @@ import (
 const kubernetesDelay = 60 * time.Second
 
 // derive sets what depends on more than one key.
-func (c *Config) derive(env map[string]string) {
+func (c *Config) derive(env map[string]string, uid int) {
+	c.deriveSSH(env, uid)
 	if !c.IsSet("drain.delay") && env["KUBERNETES_SERVICE_HOST"] != "" && len(c.Proxy.Routes) > 0 {
 		c.Drain.Delay = min(kubernetesDelay, c.Drain.Deadline)
 	}
@@ -42,6 +43,7 @@ func (c *Config) validate() Problems {
 			short(c.Drain.Deadline), short(c.Drain.Delay), short(c.Drain.Delay))
 	}
 	c.checkRoutes(report)
+	c.checkSSH(report)
 	return ps
 }
 
@@ -102,6 +104,12 @@ func checkValue(rule string, v reflect.Value) string {
 		return checkMethod(v.String())
 	case "headervalue":
 		return checkHeaderValue(v.String())
+	case "username":
+		return checkUserName(v.String())
+	case "keypath":
+		return checkKeyPath(v.String())
+	case "permit":
+		return checkPermit(v.String())
 	case "positive":
 		if v.Int() <= 0 {
 			return fmt.Sprintf("%s is too short; want more than 0s", short(time.Duration(v.Int())))

@@ -48,7 +48,7 @@ func prepare(t *testing.T, s setup) *agent {
 	port := freePort(t)
 	a.admin = fmt.Sprintf("http://127.0.0.1:%d", port)
 	a.env = append(baseEnv(
-		fmt.Sprintf("INPOD_ADMIN_LISTEN=127.0.0.1:%d", port), "INPOD_ADMIN_SOCKET="+a.path("agent.sock"),
+		fmt.Sprintf("INPOD_ADMIN_LISTEN=127.0.0.1:%d", port), "INPOD_SSH_LISTEN=off", "INPOD_ADMIN_SOCKET="+a.path("agent.sock"),
 		"INPOD_SUPERVISOR_INCLUDE=["+a.path("programs/*.ini")+"]", "DIR="+a.dir,
 	), s.env...)
 	for name, text := range s.files {

@@ -106,6 +106,6 @@ func baseEnv(extra ...string) []string {
 // quietEnv keeps one agent apart from others on the same machine: no default port, socket or ini files.
 func quietEnv(dir string) []string {
 	return []string{
-		"INPOD_ADMIN_LISTEN=off", "INPOD_ADMIN_SOCKET=" + dir + "/agent.sock", "INPOD_SUPERVISOR_INCLUDE=[]",
+		"INPOD_ADMIN_LISTEN=off", "INPOD_SSH_LISTEN=off", "INPOD_ADMIN_SOCKET=" + dir + "/agent.sock", "INPOD_SUPERVISOR_INCLUDE=[]",
 	}
 }

@@ -9,9 +9,10 @@ declare -A sets=(
     # The race detector needs cgo, hence the C compiler; the rest are peers and clients of the tests.
     [test]="gcc libc6-dev supervisor util-linux procps tini dumb-init s6 iproute2 curl ca-certificates
             gunicorn python3-flask python3-numpy python3-pil python3-sklearn
-            jupyter-notebook python3-ipykernel python3-websocket python3-uvicorn novnc python3-websockify nginx haproxy"
+            jupyter-notebook python3-ipykernel python3-websocket python3-uvicorn novnc python3-websockify nginx haproxy
+            openssh-client openssh-server openssh-sftp-server sshpass sshfs fuse3 lftp rclone"
     # The peers of the proxy and a load generator, beside the set test.
-    [bench]="wrk"
+    [bench]="wrk rsync"
     [lint]="shellcheck binutils"
 )
 

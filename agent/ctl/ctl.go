@@ -185,6 +185,8 @@ func (c *Controller) action(name string) actionFunc {
 			return plain(c.phase)
 		case "routes":
 			return plain(c.routes)
+		case "sessions":
+			return plain(c.sessions)
 		}
 	}
 	switch name {

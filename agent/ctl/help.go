@@ -13,7 +13,7 @@ clear  maintail  quit  reread  signal    stop    version
 const ownTopics = `
 inpod commands (type help <topic>):
 ===================================
-drain  phase  routes
+drain  phase  routes  sessions
 `
 
 // help prints the topics, or the help of one action. Supervisor's help says what it says, so the
@@ -36,7 +36,9 @@ func (c *Controller) help(arg string) {
 	}
 }
 
-func isOwn(action string) bool { return action == "drain" || action == "phase" || action == "routes" }
+func isOwn(action string) bool {
+	return action == "drain" || action == "phase" || action == "routes" || action == "sessions"
+}
 
 // helpOf is the help text of an action, without the last line end; "" when there is no such action.
 func helpOf(action string) string {
@@ -64,6 +66,9 @@ func helpOf(action string) string {
 		return "open <url>\tConnect to a remote supervisord process.\n\t\t(for UNIX domain socket, use unix:///socket/path)"
 	case "routes":
 		return "routes\t\t\tList the routes: upstream, readiness, requests in flight and in the queue"
+	case "sessions":
+		return lines("sessions\t\tList who is logged in by SSH, and what runs there",
+			"sessions kill <id>\tEnd a connection and what runs on it")
 	case "phase":
 		return "phase\t\t\tShow the phase of the agent: starting, ready, draining or stopping"
 	case "pid":

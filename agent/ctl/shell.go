@@ -102,7 +102,7 @@ func (c *Controller) actionNames() []string {
 		"reread", "restart", "shutdown", "signal", "start", "status", "stop", "tail", "update", "version",
 	}
 	if c.opts.Own {
-		names = append(names, "drain", "phase", "routes")
+		names = append(names, "drain", "phase", "routes", "sessions")
 	}
 	return names
 }

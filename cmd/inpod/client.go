@@ -30,7 +30,7 @@ func newCtl(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ctl [flags] [ACTION [ARGS…]]",
 		Short: "Control the programs of a running agent, or of any supervisord",
-		Long: "ctl does what supervisorctl does, with the same words and exit codes, and has the actions drain, phase and routes. Without\n" +
+		Long: "ctl does what supervisorctl does, with the same words and exit codes, and has the actions drain, phase, routes and sessions. Without\n" +
 			"an action it is a shell. inpod ctl help lists the actions.\n\nFlags, before the action:\n" + ctlUsage,
 		// The flags are supervisorctl's, read as it reads them: "tail -f web" is an action, not a flag of ours.
 		DisableFlagParsing: true,

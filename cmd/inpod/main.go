@@ -1,6 +1,6 @@
 // Command inpod is the runtime inside an ML pod: the agent, its control client and the small helpers
-// of containers. Called through a link named supervisord, supervisorctl or shutdown it behaves as
-// that tool. Flags come in here and exit codes go out; the work is in the packages agent and agent/ctl.
+// of containers. Called through a link named supervisord, supervisorctl, shutdown, sftp-server or scp
+// it behaves as that tool. Flags come in here and exit codes go out; the work is in the packages agent and agent/ctl.
 package main
 
 import (
@@ -26,6 +26,10 @@ func run(args []string) int {
 		return a.supervisorctl(args[1:])
 	case "shutdown":
 		return a.shutdown(args[1:])
+	case "sftp-server":
+		return a.sftpServer(args[1:])
+	case "scp":
+		return a.scp(args[1:])
 	}
 	root := newRoot(a)
 	root.SetArgs(args[1:])

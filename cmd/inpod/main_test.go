@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build inpod: %v\n%s", err, out)
 	}
-	for _, link := range []string{"supervisord", "supervisorctl", "shutdown"} {
+	for _, link := range []string{"supervisord", "supervisorctl", "shutdown", "sftp-server", "scp"} {
 		if err := os.Symlink("inpod", filepath.Join(bin, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 			env.Setenv("BIN", bin)
 			env.Setenv("INPOD_ADMIN_SOCKET", filepath.Join(run, "inpod.sock"))
+			env.Setenv("INPOD_SSH_LISTEN", "off")
 			env.Setenv("INPOD_ADMIN_LISTEN", "off")
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

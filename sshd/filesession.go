@@ -1,0 +1,148 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/sshd/files"
+	"github.com/inpod/inpod/sshd/scp"
+	"github.com/inpod/inpod/sshd/sftp"
+	"golang.org/x/crypto/ssh"
+)
+
+// wantsOwnSCP tells whether a command that begins with scp is for sshd/scp: where there is no other, and where there
+// are no commands at all.
+func (ss *session) wantsOwnSCP(string) bool {
+	if ss.filesOnly() {
+		return true
+	}
+	u := ss.c.account
+	_, err := lookPath("scp", ss.c.s.profiles.environment(u, shellOf(u)))
+	return err != nil
+}
+
+// files serves SFTP or scp in this process, with the user's rights.
+func (ss *session) files(j job) Exit {
+	u := ss.c.account
+	if u.virtual == nil && u.noShell() {
+		return ss.refuse("this account is not available") // as it is where sftp-server is started by the shell
+	}
+	opts, err := ss.c.s.fileOptions(u)
+	if err != nil {
+		return ss.fail(err)
+	}
+	opts.Audit = ss.audit
+	ctx, cancel := context.WithCancelCause(ss.c.ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-ss.ended:
+			cancel(errors.New("the client left"))
+		case <-ctx.Done():
+		}
+	}()
+	rw := &activeChannel{Channel: ss.ch, c: ss.c}
+	if j.kind == kindSCP {
+		argv := splitCommand(j.command)
+		return Exit{Code: scp.Run(ctx, argv[1:], rw, rw, ss.ch.Stderr(), opts)}
+	}
+	if err := sftp.Serve(ctx, rw, opts); err != nil && ctx.Err() == nil {
+		ss.log.Info("cannot go on with sftp", "error", err)
+		return Exit{Code: 1}
+	}
+	return Exit{}
+}
+
+func (ss *session) audit(t files.Transfer) {
+	args := []any{"path", clipCommand(t.Path), "direction", t.Direction, "bytes", t.Bytes, "seconds", t.Duration.Seconds()}
+	if t.Err != nil {
+		args = append(args, "error", t.Err)
+	}
+	ss.c.s.counts.transfers.add(t.Direction)
+	ss.log.Info("transfer", args...)
+}
+
+// fileOptions says what a user may do with files.
+func (s *Server) fileOptions(u *account) (files.Options, error) {
+	opts := files.Options{Access: files.ReadWrite, Home: u.home}
+	if !u.own {
+		id := &files.Identity{UID: uint32(u.uid), GID: uint32(u.gid)}
+		for _, g := range u.groups {
+			id.Groups = append(id.Groups, uint32(g))
+		}
+		opts.Identity = id
+	}
+	v := u.virtual
+	if v == nil {
+		return opts, nil
+	}
+	var err error
+	if opts.Access, err = files.ParseAccess(v.Access); err != nil {
+		return opts, err
+	}
+	for _, p := range v.Paths {
+		a, err := files.ParseAccess(p.Access)
+		if err != nil {
+			return opts, fmt.Errorf("%s: %w", p.Path, err)
+		}
+		opts.Paths = append(opts.Paths, files.Rule{Path: p.Path, Access: a})
+	}
+	if v.Root != "" {
+		opts.Root, opts.Home = v.Root, "/"
+	}
+	if v.Quota > 0 {
+		opts.Quota = s.quotas.of(v.Root, v.Quota)
+	}
+	return opts, nil
+}
+
+// quotas has one for each directory: all sessions share it.
+type quotas struct {
+	mu   sync.Mutex
+	made map[quotaKey]*files.Quota
+}
+
+type quotaKey struct {
+	root  string
+	limit config.Size
+}
+
+func (q *quotas) of(root string, limit config.Size) *files.Quota {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	key := quotaKey{root, limit}
+	if q.made == nil {
+		q.made = map[quotaKey]*files.Quota{}
+	}
+	if q.made[key] == nil {
+		q.made[key] = files.NewQuota(root, int64(limit))
+	}
+	return q.made[key]
+}
+
+// activeChannel notes that something moves.
+type activeChannel struct {
+	ssh.Channel
+	c *conn
+}
+
+// Read implements io.Reader.
+func (a *activeChannel) Read(b []byte) (int, error) {
+	n, err := a.Channel.Read(b)
+	a.c.touch()
+	return n, err
+}
+
+// Write implements io.Writer.
+func (a *activeChannel) Write(b []byte) (int, error) {
+	n, err := a.Channel.Write(b)
+	a.c.touch()
+	return n, err
+}
+
+// Close implements io.Closer. What serves files closes the channel to get out of a read; in order it is closed later, after
+// the exit status.
+func (a *activeChannel) Close() error { return a.Channel.Close() }
