@@ -211,6 +211,7 @@ func (a *agent) startRest(l *loaded) {
 	a.reload.start()
 	a.log.Info("started", "version", a.opts.Version, "pid", os.Getpid(), "socket", a.servers.controlPath,
 		"admin", a.servers.adminAddr(), "ssh", cmp.Or(a.ssh.Addr(), config.Off), "programs", a.current.Load().programs, "took", time.Since(a.began).String())
+	trimCode()
 }
 
 func (a *agent) uptime() time.Duration { return time.Since(a.began) }
