@@ -144,7 +144,7 @@ func (c *client) answerError(f *failure) {
 	w, x := c.w, c.x
 	if !x.active { // the head could not be read
 		x = c.newExchange()
-		x.broken, x.stat = true, w.nowhere
+		x.stays, x.stat = true, w.nowhere
 		x.reqBody.Begin(http1.NoBody, 0)
 	}
 	c.leaveQueue()

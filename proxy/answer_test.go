@@ -242,3 +242,27 @@ func TestClientThatReadsNothing(t *testing.T) {
 	c.send("123456789")
 	eventually(t, "the client is given up", func() bool { return p.InFlight() == 0 && len(states(p)) == 0 })
 }
+
+// A connection that is closed after an answer, with the next request on its way already, delivers the answer whole: bytes that
+// nobody reads would make the kernel send a reset, which takes with it what the client has not read yet.
+func TestCloseBehindALargeAnswer(t *testing.T) {
+	const size = 256 << 10 // the kernel holds it for a client that does not read
+	body := strings.Repeat("x", size)
+	up := server(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		io.WriteString(w, body)
+	})
+	p, url := start(t, config.Route{Upstream: up, Buffer: 8 << 20})
+	p.BeginDrain() // each answer is the last of its connection
+	for range 20 {
+		c := connect(t, url)
+		c.send(ask("/first"))
+		c.head()
+		eventually(t, "all of the answer is with the kernel", func() bool { return p.InFlight() == 0 })
+		c.send(ask("/next")) // before it has seen that there is no next
+		if rest, err := c.rest(); len(rest) != size || err != nil {
+			t.Fatalf("got %d bytes, %v; want %d", len(rest), err, size)
+		}
+		c.Close()
+	}
+}

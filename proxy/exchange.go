@@ -44,7 +44,7 @@ type exchange struct {
 	expects bool // the client waits for 100 Continue
 	upgrade bool
 	text    bool // errors as text, not JSON
-	broken  bool // the request could not be read: more of it may come
+	stays   bool // the client has not said that this is its last request: it may be sending the next
 	orca    orcaFormat
 	status  int
 	sent    int64 // bytes to the client
@@ -73,6 +73,7 @@ func (c *client) begin(rest []byte) {
 	x := c.newExchange()
 	x.head, x.http10, x.keep, x.expects = string(req.Method) == "HEAD", req.Minor == 0, req.KeepAlive, req.Continue
 	x.length, x.framing = req.Length, req.Framing
+	x.stays = req.KeepAlive
 	x.reqBody.Begin(req.Framing, req.Length)
 	if c.inner {
 		c.remote = lastAddr(req.Get("X-Forwarded-For"))
@@ -434,7 +435,7 @@ func (c *client) finish() {
 	switch {
 	case !closing:
 		c.nextRequest()
-	case c.In || len(c.in) > 0 || !x.reqBody.Done(), x.broken:
+	case x.stays || c.In || len(c.in) > 0 || !x.reqBody.Done():
 		c.lingerClose()
 	default:
 		c.close()
