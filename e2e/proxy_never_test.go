@@ -186,7 +186,7 @@ func TestNoAnswerIsMixedUp(t *testing.T) {
 		want = 5000
 	}
 	var report traffic.Report
-	end := time.Now().Add(2 * patience)
+	end := time.Now().Add(5 * patience)
 	var wg sync.WaitGroup
 	for i := range clients {
 		m := &traffic.Mixed{
