@@ -119,7 +119,11 @@ func jailFiles(t *testing.T, s *sshSide) {
 
 func jailNothingElse(t *testing.T, s *sshSide) {
 	for _, args := range [][]string{
-		{"airlock", "echo in"}, {"airlock"}, {"-tt", "airlock"}, {"-tt", "airlock", "bash"}, {"airlock", "scp -t /etc; echo in"},
+		{"airlock", "echo in"},
+		{"airlock"},
+		{"-tt", "airlock"},
+		{"-tt", "airlock", "bash"},
+		{"airlock", "scp -t /etc; echo in"},
 		{"-W", strings.TrimPrefix(s.admin, "http://"), "airlock"},
 		{"-N", "-o", "ExitOnForwardFailure=yes", "-R", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:1", freePort(t)), "airlock"},
 		{"-s", "airlock", "nosuch"},
