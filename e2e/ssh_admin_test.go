@@ -253,6 +253,24 @@ func TestSSHSessions(t *testing.T) {
 	if out, _ := s.cli("ctl", "sessions"); !strings.Contains(out, "sleep 1001") {
 		t.Errorf("the other one is not on the list: %s", out)
 	}
+	// A connection on which nothing runs.
+	_, _, idle := s.background(t, s.ssh("-N", "box")...)
+	if !lab.Until(patience, func() bool {
+		list, _ := s.cli("ctl", "sessions")
+		for line := range strings.Lines(list) {
+			if f := strings.Fields(line); len(f) > 1 && f[1] == s.user && !strings.Contains(line, "sleep") {
+				id = f[0]
+				return true
+			}
+		}
+		return false
+	}) {
+		t.Fatal("a connection without a session is not on the list")
+	}
+	if out, code := s.cli("ctl", "sessions", "kill", id); code != 0 {
+		t.Errorf("code %d: %s", code, out)
+	}
+	_ = idle.Wait()
 	if out, code := s.cli("ctl", "sessions", "kill", "999999"); code == 0 {
 		t.Errorf("one that is not there: %s", out)
 	}
