@@ -102,7 +102,7 @@ func startSSH(t *testing.T, yaml string, env ...string) *sshSide {
 	s := prepareSSH(t, yaml, env...)
 	s.write("keys", s.read(t, s.key+".pub"))
 	s.begin(t)
-	if !s.says(`"ssh is on"`) {
+	if !s.says(`"ssh is on"`) || !s.says(`"made a host key"`, "ed25519") {
 		t.Fatal("the agent does not serve ssh")
 	}
 	return s
