@@ -10,9 +10,10 @@ declare -A sets=(
     [test]="gcc libc6-dev supervisor util-linux procps tini dumb-init s6 iproute2 curl ca-certificates
             gunicorn python3-flask python3-numpy python3-pil python3-sklearn
             jupyter-notebook python3-ipykernel python3-websocket python3-uvicorn novnc python3-websockify nginx haproxy
-            openssh-client openssh-server openssh-sftp-server sshpass sshfs fuse3 lftp rclone"
+            openssh-client openssh-server openssh-sftp-server sshpass sshfs fuse3 lftp rclone
+            rsync git putty-tools dropbear-bin python3-paramiko ansible-core mount"
     # The peers of the proxy and a load generator, beside the set test.
-    [bench]="wrk rsync"
+    [bench]="wrk"
     [lint]="shellcheck binutils"
 )
 

@@ -26,6 +26,15 @@ func kexAlgorithms() []string {
 
 func macAlgorithms() []string { return []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM} }
 
+// macsFor are those for a client that identifies itself so. libssh2 before 1.11 (Debian 12's curl, PHP and libgit2) has no
+// AES-GCM and no MAC of what is encrypted. To nobody else is encrypt-and-MAC offered.
+func macsFor(client []byte) []string {
+	if bytes.HasPrefix(client, []byte("SSH-2.0-libssh2_1.")) {
+		return append(macAlgorithms(), ssh.HMACSHA256, ssh.HMACSHA512)
+	}
+	return macAlgorithms()
+}
+
 func userKeyAlgorithms() []string {
 	return []string{
 		ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256,
@@ -54,30 +63,33 @@ func ciphersFor(offered []string) []string {
 
 func fastAES() bool { return cpu.X86.HasAES || cpu.ARM64.HasAES }
 
+// offer is what a client may choose from, where that depends on the client.
+type offer struct{ ciphers, macs []string }
+
 // peekTime is how long the ciphers of a client are waited for.
 const peekTime = 2 * time.Second
 
 // greet exchanges identifications, and looks at what an OpenSSH client offers before anything is offered to it: it sends
 // that without waiting for us. The connection that it returns replays what was read, and swallows the identification
 // that the library would send again.
-func greet(c net.Conn, deadline time.Time) (net.Conn, []string, error) {
+func greet(c net.Conn, deadline time.Time) (net.Conn, offer, error) {
 	if _, err := c.Write([]byte(serverVersion + "\r\n")); err != nil {
-		return nil, nil, err
+		return nil, offer{}, err
 	}
 	r := bufio.NewReaderSize(c, 8<<10)
 	g := &greeted{Conn: c, r: r, skip: len(serverVersion) + 2}
 	line, err := peekLine(r)
 	if err != nil {
-		return nil, nil, err
+		return nil, offer{}, err
 	}
 	if !bytes.HasPrefix(line, []byte("SSH-2.0-OpenSSH_")) {
-		return g, allCiphers(), nil
+		return g, offer{allCiphers(), macsFor(line)}, nil
 	}
 	if soon := time.Now().Add(peekTime); soon.Before(deadline) {
 		_ = c.SetReadDeadline(soon)
 		defer func() { _ = c.SetReadDeadline(deadline) }()
 	}
-	return g, ciphersFor(peekCiphers(r, len(line))), nil
+	return g, offer{ciphersFor(peekCiphers(r, len(line))), macAlgorithms()}, nil
 }
 
 // peekLine returns the client's first line with its end, and leaves it in r.

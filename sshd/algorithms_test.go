@@ -95,3 +95,14 @@ func FuzzParseKeys(f *testing.F) {
 		})
 	})
 }
+
+// Encrypt-and-MAC is for those who have nothing else, and for nobody else.
+func TestMACsOfTheClient(t *testing.T) {
+	for client, want := range map[string]int{
+		"SSH-2.0-libssh2_1.10.0\r\n": 4, "SSH-2.0-OpenSSH_9.2p1\r\n": 2, "SSH-2.0-dropbear_2022.83\r\n": 2, "SSH-2.0-": 2, "": 2,
+	} {
+		if got := macsFor([]byte(client)); len(got) != want {
+			t.Errorf("%q: got %q, want %d", client, got, want)
+		}
+	}
+}

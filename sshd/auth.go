@@ -49,9 +49,9 @@ func permissions(u *account, g *grant) *ssh.Permissions {
 }
 
 // serverConfig says what is offered. Which methods there are depends on the settings and never on the user.
-func (l *login) serverConfig(ciphers []string) *ssh.ServerConfig {
+func (l *login) serverConfig(o offer) *ssh.ServerConfig {
 	c := &ssh.ServerConfig{
-		Config:                  ssh.Config{KeyExchanges: kexAlgorithms(), Ciphers: ciphers, MACs: macAlgorithms()},
+		Config:                  ssh.Config{KeyExchanges: kexAlgorithms(), Ciphers: o.ciphers, MACs: o.macs},
 		PublicKeyAuthAlgorithms: userKeyAlgorithms(),
 		MaxAuthTries:            6,
 		ServerVersion:           serverVersion,

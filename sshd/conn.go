@@ -55,13 +55,13 @@ func (s *Server) serve(w *peer) {
 	defer cancel()
 	id := s.ids.Add(1)
 	log := s.log.With("connection", id, "from", w.RemoteAddr().String())
-	g, ciphers, err := greet(w, deadline)
+	g, offered, err := greet(w, deadline)
 	if err != nil {
 		log.Debug("a connection said nothing", "error", err)
 		return
 	}
 	l := &login{s: s, wire: w, cfg: cfg, ctx: ctx, log: log}
-	sc, channels, requests, err := ssh.NewServerConn(g, l.serverConfig(ciphers))
+	sc, channels, requests, err := ssh.NewServerConn(g, l.serverConfig(offered))
 	if err != nil {
 		s.counts.failed.Add(1)
 		log.Debug("login failed", "error", err)
