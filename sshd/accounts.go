@@ -123,9 +123,14 @@ func (a accounts) all() []*account {
 		if uerr != nil || gerr != nil {
 			continue
 		}
-		list = append(list, &account{
+		u := &account{
 			name: f[0], uid: int(uid), gid: int(gid), home: cmp.Or(f[5], "/"), shell: f[6], own: int(uid) == a.uid,
-		})
+		}
+		if u.own && u.uid != 0 && u.noShell() {
+			// A container that runs as nobody or www-data: whoever gave it a key wants to log in to it.
+			u.shell = ""
+		}
+		list = append(list, u)
 	}
 	return list
 }
