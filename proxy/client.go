@@ -84,7 +84,7 @@ func (c *client) close() {
 	if c.state == gone {
 		return
 	}
-	c.abandon()
+	c.account()
 	c.state = gone
 	c.dropExchange()
 	c.dropIn()

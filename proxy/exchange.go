@@ -208,10 +208,6 @@ func (c *client) dialTo(u *upstream, to netip.AddrPort) {
 // connectFailed: no connection can be had.
 func (c *client) connectFailed(err error) {
 	x := c.x
-	if x.up != nil {
-		x.up.drop()
-		x.up = nil
-	}
 	x.route.health.failedToConnect()
 	if err == syscall.ETIMEDOUT {
 		c.answerError(errConnectTimeout(x.route))
@@ -241,19 +237,26 @@ func (c *client) send() {
 
 // flushRequest sends what is held of the request. It returns false when the exchange is over.
 func (c *client) flushRequest() bool {
-	x := c.x
+	if err := c.x.push(); err != nil {
+		return c.sendFailed(err)
+	}
+	c.armRequest()
+	return true
+}
+
+// push writes to the upstream what there is room for.
+func (x *exchange) push() error {
 	for x.outAt < len(x.out) && x.up.Out {
 		n, err := x.up.write(x.out[x.outAt:])
 		if err == poll.ErrAgain {
 			break
 		}
 		if err != nil {
-			return c.sendFailed(err)
+			return err
 		}
 		x.outAt += n
 	}
-	c.armRequest()
-	return true
+	return nil
 }
 
 // armRequest sets the deadline that fits what is waited for.
@@ -363,10 +366,6 @@ func readSize(b *http1.Body) int64 {
 // bodyFailed: the client's body cannot be passed on.
 func (c *client) bodyFailed(err error) {
 	x := c.x
-	if x.up != nil {
-		x.up.drop()
-		x.up = nil
-	}
 	if x.answered {
 		x.reason = "bad_body"
 		c.abort()
@@ -442,14 +441,7 @@ func (c *client) finish() {
 	}
 }
 
-// abandon ends an exchange in whatever state it is: the client is gone or is to be cut off.
-func (c *client) abandon() {
-	if c.x.active {
-		c.account()
-	}
-}
-
-// account counts the exchange once, and lets go of all it held.
+// account counts the exchange, once and in whatever state it is, and lets go of all it held.
 func (c *client) account() {
 	x, w := c.x, c.w
 	if !x.active {

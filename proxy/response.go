@@ -83,13 +83,11 @@ func (c *client) responseFailed(err error) {
 		x.up.SetDeadline(c.w.loop.Now() + int64(doubtTime))
 		return
 	}
-	refused := x.refused
-	c.release(false)
 	var bad *http1.Error
 	switch {
 	case errors.As(err, &bad):
 		c.answerError(errBadResponse(x.route, bad))
-	case refused:
+	case x.refused:
 		c.answerError(errClosedEarly(x.route))
 	default:
 		c.answerError(errClosed(x.route))
@@ -251,16 +249,13 @@ func (c *client) upstreamTimeout() {
 			c.sendAgain()
 			return
 		}
-		c.release(false)
 		c.answerError(errClosed(x.route))
 		return
 	}
 	if x.outAt < len(x.out) {
-		c.release(false)
 		c.answerError(errStalled(x.route))
 		return
 	}
-	c.release(false)
 	c.answerError(errTimeout(x.route))
 }
 

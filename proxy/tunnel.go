@@ -22,8 +22,6 @@ const (
 func (c *client) switchProtocols(rest []byte) {
 	w, x, resp := c.w, c.x, &c.w.resp
 	if !x.upgrade || len(resp.Upgrade) == 0 {
-		x.answered = false
-		c.release(false)
 		c.answerError(errBadResponse(x.route, &http1.Error{Text: "it switches protocols though nobody asked for it"}))
 		return
 	}
@@ -170,16 +168,9 @@ func (c *client) toUpstream(data []byte) bool {
 
 func (c *client) flushUp() bool {
 	x := c.x
-	for x.outAt < len(x.out) && x.up.Out {
-		n, err := x.up.write(x.out[x.outAt:])
-		if err == poll.ErrAgain {
-			break
-		}
-		if err != nil {
-			c.tunnelOver()
-			return false
-		}
-		x.outAt += n
+	if err := x.push(); err != nil {
+		c.tunnelOver()
+		return false
 	}
 	if x.outAt == len(x.out) {
 		x.out, x.outAt = x.out[:0], 0

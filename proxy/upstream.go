@@ -135,10 +135,7 @@ func (w *worker) park(up *upConn) {
 
 // drop closes a connection.
 func (up *upConn) drop() {
-	if up.in != nil {
-		up.w.put(up.in)
-		up.in = nil
-	}
+	up.dropHead()
 	up.c = nil
 	up.Close()
 }
