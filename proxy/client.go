@@ -237,7 +237,7 @@ func (c *client) readHead() {
 		data := w.in[:n]
 		if len(c.in) > 0 {
 			c.in = append(c.in, data...)
-			if bytes.IndexByte(data, '\n') < 0 && len(c.in) <= http1.MaxHead {
+			if bytes.IndexByte(data, '\n') < 0 && len(c.in) > http1.PrefaceLen && len(c.in) <= http1.MaxHead {
 				continue // no line has ended: a head that comes byte by byte is not read as often
 			}
 			data = c.in

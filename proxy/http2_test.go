@@ -418,3 +418,33 @@ func TestHTTP2EarlyAnswerIsNotLate(t *testing.T) {
 		}
 	}
 }
+
+// A preface that turns out to be none at its last byte is answered, however its bytes were cut.
+func TestHTTP2PrefaceThatGoesWrong(t *testing.T) {
+	p, url := start(t, config.Route{Upstream: server(t, func(http.ResponseWriter, *http.Request) {})})
+	kept := func() (n int) {
+		for _, w := range p.workers {
+			done := make(chan struct{})
+			w.loop.Post(func() {
+				for c := w.clients.next; c != &w.clients; c = c.next {
+					n += len(c.in)
+				}
+				close(done)
+			})
+			<-done
+		}
+		return n
+	}
+	for _, wrong := range []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", "PRI * HTTP/2.0\r\n\r\nSx"} {
+		c := connect(t, url)
+		ahead := wrong[:len(wrong)-1]
+		c.send(ahead)
+		eventually(t, "the beginning is read", func() bool { return kept() == len(ahead) })
+		c.send(wrong[len(ahead):])
+		if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 400 ") {
+			t.Errorf("%q: got %q, want 400", wrong, head)
+		}
+		c.Close()
+		eventually(t, "the connection ends", func() bool { return p.Connections() == 0 })
+	}
+}

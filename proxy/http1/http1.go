@@ -93,6 +93,9 @@ func AppendField[N, V []byte | string](dst []byte, name N, value V) []byte {
 // preface is what an HTTP/2 client sends first (RFC 9113 section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
+// PrefaceLen is how many bytes it takes to be sure.
+const PrefaceLen = len(preface)
+
 // Preface tells whether buf begins with the HTTP/2 client preface, or may do so when more has come.
 func Preface(buf []byte) (is, maybe bool) {
 	if len(buf) >= len(preface) {
