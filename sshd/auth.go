@@ -98,10 +98,40 @@ func (l *login) find(name string) (u *account, known bool) {
 	if u, ok := l.s.accounts.lookup(name); ok {
 		return u, true
 	}
-	return &account{name: name, home: "/nonexistent", uid: l.s.accounts.uid, gid: l.s.accounts.gid, own: true}, false
+	u = &account{name: name, home: "/nonexistent", uid: l.s.accounts.uid, gid: l.s.accounts.gid, own: true}
+	if l.s.accounts.mayBecome {
+		u.uid, u.gid, u.own = overflowID, overflowID, false
+	}
+	return u, false
 }
 
+// overflowID is the kernel's number for nobody in particular.
+const overflowID = 65534
+
+// keyRefusalTime is when a key that is not accepted is answered at the earliest. To look into the files of a user who is
+// there takes longer than to find out that one is not, by some tenths of a millisecond.
+const keyRefusalTime = 5 * time.Millisecond
+
 func (l *login) publicKey(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	refusal := time.Now().Add(keyRefusalTime)
+	p, err := l.checkKey(c, key)
+	if err != nil {
+		l.until(refusal)
+	}
+	return p, err
+}
+
+// until waits until then, or until the time for the login is over.
+func (l *login) until(then time.Time) {
+	t := time.NewTimer(time.Until(then))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.ctx.Done():
+	}
+}
+
+func (l *login) checkKey(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	u, known := l.find(c.User())
 	var g *grant
 	if cert, ok := key.(*ssh.Certificate); ok {
@@ -269,13 +299,10 @@ func (l *login) password(c ssh.ConnMetadata, password []byte) (*ssh.Permissions,
 	if err := l.s.door.await(l.ctx, l.wire.addr); err != nil {
 		return nil, errDenied
 	}
-	refusal := time.After(refusalTime)
+	refusal := time.Now().Add(refusalTime)
 	p, err := l.check(c, password)
 	if err != nil {
-		select {
-		case <-refusal:
-		case <-l.ctx.Done():
-		}
+		l.until(refusal)
 	}
 	return p, err
 }

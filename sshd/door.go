@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"sync"
@@ -8,14 +9,22 @@ import (
 	"time"
 )
 
-// How far a connection has come that is not logged in. Those that have come the least far make room first: a flood of
-// connections that say nothing does not keep anybody out who does.
+// How far a connection has come that is not logged in. When there are too many, those make room that have not even begun
+// a key exchange, but for the last few of them: a login needs a moment to get there. So a flood of connections that say
+// little or nothing keeps nobody out. Of those that have come equally far, the address with the most of them makes room:
+// a flood of one address keeps nobody else out, however far it goes.
 const (
-	stageSilent = iota // has sent nothing
-	stageIdent         // has sent its identification
-	stageKeys          // has finished the key exchange and tries to log in
-	stageIn            // is logged in
+	stageNew   = iota // has sent nothing, or an identification, or less
+	stageOffer        // has sent more than that: it has begun with the key exchange
+	stageKeys         // has finished the key exchange and tries to log in
+	stageIn           // is logged in
 )
+
+// identSize is the longest identification (RFC 4253, 4.2).
+const identSize = 255
+
+// newShare is the part of the places that is kept for connections that have not begun.
+const newShare = 4
 
 // peer is a connection as the network sees it. It counts, and knows how far the client has come.
 type peer struct {
@@ -41,9 +50,11 @@ func newPeer(c net.Conn) *peer {
 func (w *peer) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
-		w.in.Add(uint64(n))
+		all := w.in.Add(uint64(n))
 		w.lastRead.Store(time.Now().UnixNano())
-		w.stage.CompareAndSwap(stageSilent, stageIdent)
+		if all > identSize && w.stage.Load() == stageNew {
+			w.stage.CompareAndSwap(stageNew, stageOffer)
+		}
 	}
 	return n, err
 }
@@ -66,13 +77,14 @@ type door struct {
 	mu            sync.Mutex
 	waiting, most int // connections that may be logging in, connections in all
 	in            map[*peer]bool
-	strangers     map[*peer]bool // those of in that are not logged in
+	strangers     map[*peer]bool       // those of in that are not logged in
+	crowd         map[netip.Prefix]int // strangers by address
 	closed        bool
 	failures      map[netip.Prefix]*failure
 }
 
 func newDoor() *door {
-	return &door{in: map[*peer]bool{}, strangers: map[*peer]bool{}, failures: map[netip.Prefix]*failure{}}
+	return &door{in: map[*peer]bool{}, strangers: map[*peer]bool{}, crowd: map[netip.Prefix]int{}, failures: map[netip.Prefix]*failure{}}
 }
 
 func (d *door) limit(waiting, most int) {
@@ -94,39 +106,65 @@ func (d *door) enter(w *peer) bool {
 		if last == nil {
 			return false
 		}
-		delete(d.strangers, last)
+		d.drop(last)
 		delete(d.in, last)
 		_ = last.Close()
 	}
 	d.in[w], d.strangers[w] = true, true
+	d.crowd[network(w.addr)]++
 	return true
 }
 
-// least is the stranger that has come the least far, the oldest of several.
+// least is the stranger that makes room for another.
 func (d *door) least() (last *peer) {
+	beginners := 0
 	for w := range d.strangers {
-		switch {
-		case last == nil, w.stage.Load() < last.stage.Load():
-			last = w
-		case w.stage.Load() == last.stage.Load() && w.came.Before(last.came):
+		if w.stage.Load() == stageNew {
+			beginners++
+		}
+	}
+	among := func(w *peer) bool { return w.stage.Load() > stageNew }
+	if beginners == len(d.strangers) || beginners > d.waiting/newShare {
+		among = func(w *peer) bool { return w.stage.Load() == stageNew }
+	}
+	for w := range d.strangers {
+		if among(w) && (last == nil || d.before(w, last)) {
 			last = w
 		}
 	}
 	return last
 }
 
+// before tells whether w makes room before v does; both have begun, or neither.
+func (d *door) before(w, v *peer) bool {
+	return cmp.Or(cmp.Compare(w.stage.Load(), v.stage.Load()), cmp.Compare(d.crowd[network(v.addr)], d.crowd[network(w.addr)]), w.came.Compare(v.came)) < 0
+}
+
+// drop takes a stranger off the list; the caller holds mu.
+func (d *door) drop(w *peer) {
+	if !d.strangers[w] {
+		return
+	}
+	delete(d.strangers, w)
+	if n := network(w.addr); d.crowd[n] > 1 {
+		d.crowd[n]--
+	} else {
+		delete(d.crowd, n)
+	}
+}
+
 // known is called when a connection has logged in.
 func (d *door) known(w *peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.strangers, w)
+	d.drop(w)
 	w.stage.Store(stageIn)
 }
 
 func (d *door) leave(w *peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.strangers, w)
+	d.drop(w)
 	delete(d.in, w)
 }
 

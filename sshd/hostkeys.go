@@ -70,16 +70,28 @@ func (h *hostKeys) wait() {
 	h.work.Wait()
 }
 
-// signers returns the keys that there are. An RSA key takes a second to make: until then clients get ed25519 alone.
-func (h *hostKeys) signers() []ssh.Signer {
+// first makes sure that there is a key: one that is made is on the disk when this returns.
+func (h *hostKeys) first() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.haveFirst()
+}
+
+// haveFirst reads the ed25519 key or makes it; the caller holds mu.
+func (h *hostKeys) haveFirst() {
 	if h.ed == nil {
 		h.ed = h.have(h.dir, ed25519Key, func() (crypto.Signer, error) {
 			_, key, err := ed25519.GenerateKey(rand.Reader)
 			return key, err
 		})
 	}
+}
+
+// signers returns the keys that there are. An RSA key takes a second to make: until then clients get ed25519 alone.
+func (h *hostKeys) signers() []ssh.Signer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.haveFirst()
 	if !h.rsaDone && !h.closed {
 		h.rsaDone = true
 		dir := h.dir

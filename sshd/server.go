@@ -20,6 +20,7 @@ import (
 type Server struct {
 	opts      Options
 	log       *slog.Logger
+	processes *processes // also opts.Spawner
 	accounts  accounts
 	host      *hostKeys
 	passwords *passwords
@@ -51,8 +52,10 @@ const (
 
 // New returns a server that does not listen yet.
 func New(opts Options) *Server {
+	processes := newProcesses(opts.Spawner)
+	opts.Spawner = processes
 	s := &Server{
-		opts: opts, log: opts.Log.With("part", "ssh"), conns: map[uint64]*conn{}, changed: make(chan struct{}),
+		opts: opts, processes: processes, log: opts.Log.With("part", "ssh"), conns: map[uint64]*conn{}, changed: make(chan struct{}),
 		hashing: make(chan struct{}, hashesAtOnce),
 	}
 	s.buffers.New = func() any { return new([bufferSize]byte) }
@@ -108,10 +111,14 @@ func (s *Server) Apply(cfg config.SSH) error {
 		s.log.Info("ssh is off", "reason", why)
 		return nil
 	}
-	s.host.soon()
 	s.running.Add(1)
-	go s.accept(next)
-	s.log.Info("ssh is on", "address", next.Addr().String(), "reason", why)
+	go func() {
+		defer s.running.Done()
+		s.host.first() // on the disk before anybody can see it
+		s.log.Info("ssh is on", "address", next.Addr().String(), "reason", why)
+		s.host.soon()
+		s.accept(next)
+	}()
 	return nil
 }
 
@@ -140,7 +147,6 @@ func (s *Server) Addr() string {
 }
 
 func (s *Server) accept(ln net.Listener) {
-	defer s.running.Done()
 	for pause := time.Duration(0); ; {
 		c, err := ln.Accept()
 		switch {
@@ -221,7 +227,8 @@ func (s *Server) sessionCount() (n int) {
 // closeTime bounds Close: a file system that hangs must not keep the agent from ending.
 const closeTime = 3 * time.Second
 
-// Close ends everything, sessions included, and returns when all is gone.
+// Close ends everything, sessions included, and returns when all is gone but processes that heed neither SIGHUP nor
+// SIGTERM.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -234,6 +241,7 @@ func (s *Server) Close() {
 	}
 	s.mu.Unlock()
 	s.door.close()
+	s.processes.end()
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)

@@ -21,11 +21,14 @@ type session struct {
 	ended  chan struct{} // closed when the client's side of the channel is gone
 	finish chan struct{} // closed when what ran is over
 
+	settling chan chan struct{} // asks the goroutine of the requests to handle those that have come
+
 	// Of the requests before the start; only the goroutine of the requests has them.
 	env     []string
 	started bool
 	agent   *agentForward
 	x11     *x11Forward
+	settled chan struct{} // to be closed when no request waits
 
 	statusSent bool // only the goroutine of what runs has it
 
@@ -65,9 +68,7 @@ func (c *conn) session(n ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	ss := &session{
-		c: c, ch: ch, log: c.log, since: time.Now(), ended: make(chan struct{}), finish: make(chan struct{}),
-	}
+	ss := newSession(c, ch)
 	c.mu.Lock()
 	c.sessions[ss] = true
 	c.mu.Unlock()
@@ -81,9 +82,20 @@ func (c *conn) session(n ssh.NewChannel) {
 	ss.requests(requests)
 }
 
+func newSession(c *conn, ch ssh.Channel) *session {
+	return &session{
+		c: c, ch: ch, log: c.log, since: time.Now(), ended: make(chan struct{}), finish: make(chan struct{}),
+		settling: make(chan chan struct{}),
+	}
+}
+
 // requests handles requests until the channel is closed, and waits for what was started.
 func (ss *session) requests(requests <-chan *ssh.Request) {
-	for r := range requests {
+	for {
+		r, more := ss.next(requests)
+		if !more {
+			break
+		}
 		ok := ss.request(r)
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
@@ -189,6 +201,7 @@ func (ss *session) allocate(payload []byte) bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.term, ss.termType = t, p.Term
+	ss.ch = ordered{ss.ch, ss.settle}
 	return true
 }
 
