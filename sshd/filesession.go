@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/inpod/inpod/config"
@@ -13,15 +16,43 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// wantsOwnSCP tells whether a command that begins with scp is for sshd/scp: where there is no other, and where there
-// are no commands at all.
-func (ss *session) wantsOwnSCP(string) bool {
+// wantsOwnSCP tells whether a command that begins with scp is for sshd/scp: where there are no commands at all, where there
+// is no other scp, and where the other one would do the same. See docs/decisions/091-scp-without-a-process.md.
+func (ss *session) wantsOwnSCP(command string) bool {
 	if ss.filesOnly() {
 		return true
 	}
 	u := ss.c.account
-	_, err := lookPath("scp", ss.c.s.profiles.environment(u, shellOf(u)))
-	return err != nil
+	shell := shellOf(u)
+	path, err := lookPath("scp", ss.c.s.profiles.environment(u, shell))
+	if err != nil {
+		return true
+	}
+	if _, ok := scp.Parse(command, u.home); !ok || ss.term != nil || !plainShell(shell) || !scp.Plain(command) {
+		return false
+	}
+	st, err := os.Stat(u.home)
+	return err == nil && st.IsDir() && plainSCP(path)
+}
+
+// plainShell tells of a shell that takes words without quotes, or within them, for what they are.
+func plainShell(path string) bool {
+	switch filepath.Base(path) {
+	case "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh":
+		return true
+	}
+	return false
+}
+
+// plainSCP tells of OpenSSH's scp, and of ours: one that an administrator put before it has a purpose.
+func plainSCP(path string) bool {
+	switch path {
+	case "/usr/bin/scp", "/bin/scp":
+		return true
+	}
+	there, err := os.Stat(path)
+	self, err2 := os.Stat("/proc/self/exe")
+	return err == nil && err2 == nil && os.SameFile(there, self)
 }
 
 // files serves SFTP or scp in this process, with the user's rights.
@@ -46,14 +77,25 @@ func (ss *session) files(j job) Exit {
 	}()
 	rw := &activeChannel{Channel: ss.ch, c: ss.c}
 	if j.kind == kindSCP {
-		argv := splitCommand(j.command)
-		return Exit{Code: scp.Run(ctx, argv[1:], rw, rw, ss.ch.Stderr(), opts)}
+		return Exit{Code: runSCP(ctx, j.command, rw, ss.ch.Stderr(), opts)}
 	}
 	if err := sftp.Serve(ctx, rw, opts); err != nil && ctx.Err() == nil {
 		ss.log.Info("cannot go on with sftp", "error", err)
 		return Exit{Code: 1}
 	}
 	return Exit{}
+}
+
+// runSCP serves a command. What would need a shell is taken as it is where there is none.
+func runSCP(ctx context.Context, command string, rw io.ReadWriter, stderr io.Writer, opts files.Options) int {
+	args, ok := scp.Parse(command, opts.Home)
+	if !ok {
+		args = splitCommand(command)[1:]
+	}
+	if scp.Plain(command) {
+		return scp.Run(ctx, args, rw, rw, stderr, opts)
+	}
+	return scp.RunPatterns(ctx, args, rw, rw, stderr, opts)
 }
 
 func (ss *session) audit(t files.Transfer) {

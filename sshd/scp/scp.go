@@ -1,6 +1,6 @@
 // Package scp is the far side of `scp -O`, the protocol of rcp that scp spoke before it spoke SFTP: a client runs
-// `scp -t DIR` to send and `scp -f FILE…` to fetch. It serves images that have no scp, and jails, which have no
-// programs at all.
+// `scp -t DIR` to send and `scp -f FILE…` to fetch. It serves images that have no scp, jails, which have no programs at
+// all, and everybody else whose command line means the same to every shell: it costs less than a process with pipes.
 //
 // Enter at Run, with Parse for the command line of a client. It copies nothing by itself between two machines and is
 // no client. The protocol is written down in OpenSSH's scp.c only; errors travel as lines that begin with the byte 1.
@@ -36,13 +36,24 @@ const (
 // errFatal ends the conversation: the other side, or the stream, has said so.
 var errFatal = errors.New("the other side ended the copy")
 
-// Run serves one scp, whose arguments are those behind its name. It returns when the client is done or ctx is.
+// Run serves one scp, whose arguments are those behind its name, with patterns expanded by whoever had the command line.
+// It returns when the client is done or ctx is.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, opts Options) int {
+	return run(ctx, args, false, stdin, stdout, stderr, opts)
+}
+
+// RunPatterns is Run where there is no shell, which would have expanded them.
+func RunPatterns(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, opts Options) int {
+	return run(ctx, args, true, stdin, stdout, stderr, opts)
+}
+
+func run(ctx context.Context, args []string, patterns bool, stdin io.Reader, stdout, stderr io.Writer, opts Options) int {
 	c, err := parseArgs(args)
 	if err != nil {
 		fmt.Fprintf(stderr, "scp: %v\n", err)
 		return exitFailed
 	}
+	c.patterns = patterns
 	if closer, ok := stdin.(io.Closer); ok {
 		stop := context.AfterFunc(ctx, func() { _ = closer.Close() })
 		defer stop()
@@ -53,7 +64,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return err
 		}
 		defer tree.Close()
-		c.tree, c.umask, c.ctxErr = tree, opts.Umask, ctx.Err
+		c.tree, c.umask, c.ctxErr = tree, opts.Umask|ownUmask(), ctx.Err
 		c.in, c.out, c.log = bufio.NewReaderSize(stdin, bufferSize), bufio.NewWriterSize(stdout, bufferSize), stderr
 		if c.sink {
 			err = c.receive()
@@ -75,7 +86,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // copier is one conversation.
 type copier struct {
 	sink, source, recursive, preserve, wantDir, verbose bool
-	paths                                               []string
+
+	paths    []string
+	patterns bool // may be in paths
 
 	tree   *files.Tree
 	umask  uint32
@@ -128,9 +141,9 @@ func parseArgs(args []string) (*copier, error) {
 }
 
 // Parse takes the command line apart that a client wants to be run, as a shell would do it: quotes, backslashes and the
-// tilde of the own home. Patterns are for Run to expand. Not ok is a command that is no scp in server mode, or needs a
+// tilde of the own home. Patterns are for RunPatterns. Not ok is a command that is no scp in server mode, or needs a
 // real shell.
-func Parse(command string) (args []string, ok bool) {
+func Parse(command, home string) (args []string, ok bool) {
 	var word strings.Builder
 	begun, quote := false, byte(0)
 	for i := 0; i < len(command); i++ {
@@ -149,7 +162,11 @@ func Parse(command string) (args []string, ok bool) {
 			if end := i + 1; end < len(command) && !strings.ContainsRune(" \t/", rune(command[end])) {
 				return nil, false // somebody else's home
 			}
-			ch = '.' // relative names begin at home
+			word.WriteString(strings.TrimSuffix(home, "/"))
+			if begun = true; word.Len() > 0 || strings.HasPrefix(command[i+1:], "/") {
+				continue
+			}
+			ch = '/'
 		case quote == 0 && (ch == '\'' || ch == '"'):
 			quote, begun = ch, true
 			continue
@@ -179,6 +196,18 @@ func Parse(command string) (args []string, ok bool) {
 	return args[1:], true
 }
 
+// named is the fault of what was to be done with a file; the name is that which the other side knows.
+func named(path, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return &fs.PathError{Path: path + what, Err: err}
+}
+
 // fault tells the other side of an error and goes on.
 func (c *copier) fault(err error) error {
 	c.faults++
@@ -193,8 +222,12 @@ func sentence(err error) string {
 		return err.Error()
 	}
 	why := pe.Err.Error()
-	if errors.Is(pe.Err, syscall.EDQUOT) {
+	var no syscall.Errno
+	switch {
+	case errors.Is(pe.Err, syscall.EDQUOT):
 		why = "the quota is used up"
+	case errors.As(pe.Err, &no) && why != "":
+		why = strings.ToUpper(why[:1]) + why[1:] // as strerror(3) has it, and whoever reads scp's messages
 	}
 	return pe.Path + ": " + why
 }
@@ -204,7 +237,7 @@ func (c *copier) ok() error {
 	return errors.Join(err, c.out.Flush())
 }
 
-// response reads the answer to what was sent: whether it was taken. A warning is the client's own to show.
+// response reads the answer to what was sent: whether it was taken. The client has shown its fault by itself.
 func (c *copier) response() (taken bool, err error) {
 	if err := c.out.Flush(); err != nil {
 		return false, err
@@ -216,16 +249,12 @@ func (c *copier) response() (taken bool, err error) {
 	if b == 0 {
 		return true, nil
 	}
-	text, err := c.line(b)
-	if err != nil {
+	if _, err := c.line(b); err != nil {
 		return false, err
 	}
-	c.faults++
-	if b != 1 {
-		fmt.Fprintln(c.log, strings.TrimPrefix(text, "\x02"))
+	if c.faults++; b != 1 {
 		return false, errFatal
 	}
-	fmt.Fprintln(c.log, strings.TrimPrefix(text, "\x01"))
 	return false, nil
 }
 
@@ -247,7 +276,7 @@ func (c *copier) line(first byte) (string, error) {
 
 func cut(err error) error {
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("lost connection: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("%w: %w", errFatal, io.ErrUnexpectedEOF)
 	}
 	return err
 }

@@ -21,13 +21,14 @@ import (
 // TestMain lets the test binary stand in for ssh: scp starts it with the command that it wants to be run.
 func TestMain(m *testing.M) {
 	if root, ok := os.LookupEnv("SCP_TEST_ROOT"); ok {
-		args, ok := Parse(os.Args[len(os.Args)-1])
+		command, home := os.Args[len(os.Args)-1], os.Getenv("SCP_TEST_HOME")
+		args, ok := Parse(command, home)
 		if !ok {
 			fmt.Fprintf(os.Stderr, "cannot parse %q\n", os.Args)
 			os.Exit(9)
 		}
-		opts := Options{Root: root, Access: files.ReadWrite, Home: os.Getenv("SCP_TEST_HOME")}
-		os.Exit(Run(context.Background(), args, os.Stdin, os.Stdout, os.Stderr, opts))
+		opts := Options{Root: root, Access: files.ReadWrite, Home: home}
+		os.Exit(RunPatterns(context.Background(), args, os.Stdin, os.Stdout, os.Stderr, opts))
 	}
 	os.Exit(m.Run())
 }
@@ -169,11 +170,11 @@ func TestFaultsAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ from, to, want string }{
-		{"f", "x:nowhere/f", "no such file or directory"},
-		{"x:nothing", ".", "nothing: no such file or directory"},
+		{"f", "x:nowhere/f", "nowhere/f: No such file or directory"},
+		{"x:nothing", ".", "nothing: No such file or directory"},
 		{"x:dir", ".", "not a regular file"},
-		{"f", "x:there/f", "not a directory"},
-		{"f", "x:dir", "is a directory"},
+		{"f", "x:there/f", "Not a directory"},
+		{"f", "x:dir", "Is a directory"},
 	} {
 		out, err := b.scp(test.from, test.to)
 		if err == nil || !strings.Contains(out, test.want) {
@@ -187,7 +188,7 @@ func TestFaultsAreTold(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(b.served, "dir", "g")); err != nil || string(got) != "g" {
 		t.Errorf("the file after the fault: %q, %v", got, err)
 	}
-	if out, err := b.scp("f", "g", "x:there"); err == nil || !strings.Contains(out, "not a directory") {
+	if out, err := b.scp("f", "g", "x:there"); err == nil || !strings.Contains(out, "Not a directory") {
 		t.Errorf("two files into one: %v, %q", err, out)
 	}
 }
@@ -234,11 +235,11 @@ func TestAccessAndQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, answers, _ := talk(t, Options{Root: root, Access: files.ReadOnly}, "-t .", "C0644 1 x\nx\x00")
-	if code != exitFailed || !strings.Contains(answers, "permission denied") {
+	if code != exitFailed || !strings.Contains(answers, "Permission denied") {
 		t.Errorf("read-only: exit %d, %q", code, answers)
 	}
 	code, answers, _ = talk(t, Options{Root: root, Access: files.WriteOnly}, "-f f", "\x00")
-	if code != exitFailed || !strings.Contains(answers, "permission denied") || strings.Contains(answers, "file\x00") {
+	if code != exitFailed || !strings.Contains(answers, "Permission denied") || strings.Contains(answers, "file\x00") {
 		t.Errorf("write-only: exit %d, %q", code, answers)
 	}
 	opts := Options{Root: root, Access: files.ReadWrite, Quota: files.NewQuota(root, 8)}
@@ -265,7 +266,7 @@ func TestParse(t *testing.T) {
 		{`scp -f a\ b "c\"d" 'e'"'"'f'`, []string{"-f", "a b", `c"d`, "e'f"}},
 		{"/usr/bin/scp -vf x", []string{"-vf", "x"}},
 		{"scp -f ''", []string{"-f", ""}},
-		{"scp -f ~/a ~ a~ '~' b/~", []string{"-f", "./a", ".", "a~", "~", "b/~"}},
+		{"scp -f ~/a ~ a~ '~' b/~", []string{"-f", "/home/me/a", "/home/me", "a~", "~", "b/~"}},
 		{"scp -f ~root/a", nil},
 		{"scp a b:c", nil},
 		{"scp -t d; rm x", nil},
@@ -280,7 +281,7 @@ func TestParse(t *testing.T) {
 		{"scp", nil},
 		{"", nil},
 	} {
-		got, ok := Parse(test.command)
+		got, ok := Parse(test.command, "/home/me")
 		if ok != (test.want != nil) || !slices.Equal(got, test.want) {
 			t.Errorf("Parse(%q) = %q, %v; want %q", test.command, got, ok, test.want)
 		}

@@ -58,11 +58,10 @@ func (c *copier) level(target string, below bool) error {
 		}
 		switch b {
 		case 1, 2:
-			fmt.Fprintln(c.log, line[1:])
 			if c.faults++; b == 2 {
 				return errFatal
 			}
-			continue // a warning is not answered
+			continue // a warning is not answered, and the client has shown it
 		case 'E':
 			if !below {
 				return c.wrong("an E without a D")
@@ -90,7 +89,7 @@ func (c *copier) level(target string, below bool) error {
 // wrong ends the conversation with who does not speak the protocol.
 func (c *copier) wrong(what string) error {
 	err := c.fault(errors.New("protocol error: " + what))
-	return errors.Join(err, fmt.Errorf("protocol error: %s", what))
+	return errors.Join(err, errFatal)
 }
 
 func parseTimes(line string) (t times, err error) {
@@ -119,7 +118,9 @@ func (c *copier) entry(target, line string, t times) error {
 	path := target
 	st, err := c.tree.Stat(target)
 	if err == nil && st.IsDir() {
-		path = strings.TrimSuffix(target, "/") + "/" + name
+		if path = target + "/" + name; target == "/" {
+			path = target + name
+		}
 	}
 	if line[0] == 'D' {
 		return c.directory(path, uint32(mode), t)
@@ -179,22 +180,23 @@ func (c *copier) file(path string, mode uint32, size int64, t times) error {
 		f.Abandon(files.ErrCut)
 		return err
 	}
+	fault = named(path, "", fault)
 	st, err := f.Stat()
 	if fault == nil && err == nil && st.Mode().IsRegular() && st.Size() != size {
-		fault = f.Truncate(size) // there was a longer one before
+		fault = named(path, ": truncate", f.Truncate(size)) // there was a longer one before
 	}
 	switch {
 	case fault != nil:
 	case c.preserve:
-		fault = f.Chmod(mode)
+		fault = named(path, ": set mode", f.Chmod(mode))
 	case st != nil && mode&0o200 == 0 && st.Mode()&0o200 != 0:
-		fault = f.Chmod(mode &^ c.umask) // it was made writable for us
+		fault = named(path, ": set mode", f.Chmod(mode&^c.umask)) // it was made writable for us
 	}
 	if t.set && fault == nil {
-		fault = f.Chtimes(t.atime, t.mtime)
+		fault = named(path, ": set times", f.Chtimes(t.atime, t.mtime))
 	}
 	if err := f.Close(); fault == nil {
-		fault = err
+		fault = named(path, "", err)
 	}
 	sent, err := c.response()
 	switch {

@@ -13,7 +13,7 @@ import (
 	"github.com/inpod/inpod/sshd/files"
 )
 
-// send is -f: it sends what is asked for, names with wildcards included, which no shell has expanded for us.
+// send is -f: it sends what is asked for.
 func (c *copier) send() error {
 	if _, err := c.response(); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (c *copier) send() error {
 
 // expand is the names that match, in order; a pattern without a match is a name.
 func (c *copier) expand(p string) []string {
-	if !strings.ContainsAny(p, "*?[") {
+	if !c.patterns || !strings.ContainsAny(p, "*?[") {
 		return []string{p}
 	}
 	if _, err := c.tree.Lstat(p); err == nil {
@@ -155,7 +155,7 @@ func (c *copier) sendFile(f *files.File, name string) error {
 		}
 	}
 	if fault != nil {
-		if err := c.fault(&fs.PathError{Path: f.Path, Err: fault}); err != nil {
+		if err := c.fault(named(path.Base(name), "", fault)); err != nil {
 			return err
 		}
 	} else if err := c.ok(); err != nil {
