@@ -35,25 +35,32 @@ type sshSide struct {
 
 const otherUID = 1 // daemon's
 
-// ownFiles makes the command behind it see other files in /etc. A plain user needs a user namespace for that.
-func ownFiles(t *testing.T, dir string) []string {
+// ownFiles makes the command behind it see other files in /etc, and whatever else a script of the shell mounts.
+func ownFiles(t *testing.T, dir, script string, unshare ...string) []string {
 	t.Helper()
-	script := "mount --bind " + dir + "/passwd /etc/passwd && mount --bind " + dir + "/profile /etc/profile && "
-	wrap := []string{"/usr/bin/unshare", "-m", "sh", "-c", script + `exec "$@"`, "sh"}
+	script = "mount --bind " + dir + "/passwd /etc/passwd && mount --bind " + dir + "/profile /etc/profile && " + script
 	if os.Getuid() != 0 {
-		script += `exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"`
-		wrap = []string{
-			"/usr/bin/unshare", "-U", fmt.Sprintf("--map-user=%d", os.Getuid()), fmt.Sprintf("--map-group=%d", os.Getgid()),
-			"--keep-caps", "-m", "sh", "-c", script, "sh",
-		}
+		return mounted(t, script+`exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"`, unshare...)
 	}
+	return mounted(t, script+`exec "$@"`, unshare...)
+}
+
+// mounted runs a script that may mount, with the command behind it as arguments, in namespaces of its own. A plain user
+// needs a user namespace for that, and stays who it is.
+func mounted(t *testing.T, script string, unshare ...string) []string {
+	t.Helper()
+	wrap := []string{"/usr/bin/unshare", "-m"}
+	if os.Getuid() != 0 {
+		wrap = append(wrap, "-U", fmt.Sprintf("--map-user=%d", os.Getuid()), fmt.Sprintf("--map-group=%d", os.Getgid()), "--keep-caps")
+	}
+	wrap = append(wrap, unshare...)
 	if out, err := exec.Command(wrap[0], append(wrap[1:], "/bin/true")...).CombinedOutput(); err != nil {
 		if os.Getuid() != 0 && exec.Command(wrap[0], "-U", "/bin/true").Run() != nil {
 			t.Skipf("this kernel gives a plain user no namespaces: %s", out)
 		}
-		t.Fatalf("cannot make a mount namespace: %v: %s", err, out)
+		t.Fatalf("cannot make namespaces: %v: %s", err, out)
 	}
-	return wrap
+	return append(wrap, "sh", "-c", script, "sh")
 }
 
 // prepareSSH makes files and keys, and starts nothing. DIR stands for the agent's directory in yaml, %PORT% for
@@ -99,9 +106,16 @@ func prepareSSH(t *testing.T, yaml string, env ...string) *sshSide {
 // startSSH is an agent that clients can log in to.
 func startSSH(t *testing.T, yaml string, env ...string) *sshSide {
 	t.Helper()
-	s := prepareSSH(t, yaml, env...)
+	return startSSHAs(t, yaml, setup{env: env}, "")
+}
+
+// startSSHAs is startSSH in other namespaces, and with a script that mounts what the agent is to see.
+func startSSHAs(t *testing.T, yaml string, su setup, script string, unshare ...string) *sshSide {
+	t.Helper()
+	s := prepareSSH(t, yaml, su.env...)
 	s.write("keys", s.read(t, s.key+".pub"))
-	s.begin(t)
+	su.wrap = ownFiles(t, s.dir, strings.ReplaceAll(script, "DIR", s.dir), unshare...)
+	s.beginWith(t, su)
 	if !s.says(`"ssh is on"`) || !s.says(`"made a host key"`, "ed25519") {
 		t.Fatal("the agent does not serve ssh")
 	}
@@ -110,7 +124,13 @@ func startSSH(t *testing.T, yaml string, env ...string) *sshSide {
 
 func (s *sshSide) begin(t *testing.T) {
 	t.Helper()
-	s.launch(setup{wrap: ownFiles(t, s.dir), args: []string{"--config", s.path("inpod.yaml")}})
+	s.beginWith(t, setup{wrap: ownFiles(t, s.dir, "")})
+}
+
+func (s *sshSide) beginWith(t *testing.T, su setup) {
+	t.Helper()
+	su.args = []string{"--config", s.path("inpod.yaml")}
+	s.launch(su)
 	if !lab.Until(patience, func() bool { return s.answers() || s.d.Exited() }) || s.d.Exited() {
 		t.Fatalf("the agent does not answer (%s):\n%s", s.d.WaitExit(0), tailOf(s.d.Output(), 3000))
 	}
@@ -181,6 +201,7 @@ func (s *sshSide) finish(t *testing.T, input string, cmd *exec.Cmd) ended {
 	defer cancel()
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
+	cmd.WaitDelay = patience // what it leaves behind may hold its output
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("cannot run %s: %v", cmd.Args[0], err)
 	}

@@ -30,9 +30,12 @@ func (ss *session) execute(j job) Exit {
 	}
 	switch {
 	case shell == "" && j.kind == kindShell:
-		return ss.fail(errors.New("this image has no shell"))
+		return ss.fail(errors.New(noShell))
 	case shell == "":
 		// No image needs a shell for a plain command.
+		if err := checkNoShell(j.command); err != nil {
+			return ss.fail(err)
+		}
 		cmd.Argv = splitCommand(j.command)
 		if len(cmd.Argv) == 0 {
 			return Exit{}
