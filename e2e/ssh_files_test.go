@@ -11,7 +11,11 @@ import (
 // Everything that moves files: each client sends a tree and fetches it again.
 func TestSSHFiles(t *testing.T) {
 	t.Parallel()
-	s := startSSH(t, "")
+	sudoers := ""
+	if os.Getuid() == 0 {
+		sudoers = "cp DIR/sudoers DIR/sudoers.own && chmod 440 DIR/sudoers.own && mount --bind DIR/sudoers.own /etc/sudoers && "
+	}
+	s := startSSHAs(t, "", setup{files: map[string]string{"sudoers": "daemon ALL=(ALL) NOPASSWD: ALL\n"}}, sudoers)
 	for name, f := range map[string]func(*testing.T, *sshSide){
 		"scp": sshSCP, "sftp": sshSFTP, "rsync": sshRsync, "git": sshGit, "lftp": sshLftp, "rclone": sshRclone, "curl": sshCurl,
 		"ansible": sshAnsible,
@@ -191,6 +195,22 @@ func sshCurl(t *testing.T, s *sshSide) {
 	if out := curl("-r", "100-199", url+"/~/curl/new/big"); out != s.read(t, src+"/sub/deep/big")[100:200] {
 		t.Errorf("a part: %d bytes", len(out))
 	}
+	// What was cut is gone on with, in both directions.
+	big := s.read(t, src+"/sub/deep/big")
+	s.write("client/curl-cut", big[:100_001])
+	curl("-C", "-", "-o", s.client+"/curl-cut", url+"/~/curl/new/big")
+	s.write("home/curl/cut", big[:200_002])
+	curl("-C", "-", "-T", src+"/sub/deep/big", url+"/~/curl/cut")
+	s.write("home/curl/added", "first ")
+	s.write("client/curl-rest", "and the rest")
+	curl("-a", "-T", s.client+"/curl-rest", url+"/~/curl/added")
+	if s.read(t, s.client+"/curl-cut") != big || s.read(t, s.there("box", "curl/cut")) != big || s.read(t, s.there("box", "curl/added")) != "first and the rest" {
+		t.Error("what was resumed is not the same")
+	}
+	curl("-Q", "rename "+s.there("box", "curl/cut")+" "+s.there("box", "curl/moved"), "-Q", "chmod 600 "+s.there("box", "curl/moved"), url+"/~/", "-o", "/dev/null")
+	if out := s.must(t, "", "stat", "-c", "%a %s", s.there("box", "curl/moved")); out != fmt.Sprintf("600 %d\n", len(big)) {
+		t.Errorf("commands: %s", out)
+	}
 }
 
 func sshAnsible(t *testing.T, s *sshSide) {
@@ -215,5 +235,16 @@ func sshAnsible(t *testing.T, s *sshSide) {
 			t.Errorf("%s: what was copied is not the same", host)
 		}
 		s.wantOwner(t, host, to)
+		if s.other == "" {
+			continue // a plain user becomes nobody else
+		}
+		// Root becomes another user, and a user root: setuid programs are what they are elsewhere.
+		become, want := []string{"--become-method=su", "--become-user=daemon"}, fmt.Sprint(otherUID)
+		if host == "other" {
+			become, want = []string{"--become-method=sudo"}, "0"
+		}
+		if out := ansible(append(become, "--become", "-m", "command", "-a", "id -u")...); !strings.HasSuffix(out, "\n"+want+"\n") {
+			t.Errorf("%s: become: %q", host, out)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"maps"
@@ -209,6 +210,27 @@ func sshJump(t *testing.T, s *sshSide) {
 	}
 }
 
+// sshTwoAgents jumps over one container to another, whose loopback is the first one's as well here. Each has its own keys.
+func sshTwoAgents(t *testing.T, s, far *sshSide) {
+	far.write("keys", far.read(t, far.key+".pub"))
+	conf := s.path("client/two")
+	s.write("client/two", "Host far\n HostName 127.0.0.1\n Port "+far.port+"\n User "+far.user+"\n IdentityFile "+far.key+"\n ProxyJump box\n"+
+		" UserKnownHostsFile "+s.path("client/known_far")+"\n"+s.read(t, s.conf))
+	text := strings.Repeat("through two ", 50_000)
+	if e := s.run(t, text, "ssh", "-F", conf, "far", "cat; echo $SSH_CONNECTION >&2; exit 5"); e.code != 5 || e.out != text || !strings.HasSuffix(e.errs, " "+far.port+"\n") {
+		t.Errorf("code %d, %d bytes of %d, %s", e.code, len(e.out), len(text), e.errs)
+	}
+	s.must(t, "", "scp", "-F", conf, s.conf, "far:jumped")
+	if far.read(t, far.there("box", "jumped")) != s.read(t, s.conf) {
+		t.Error("scp: what was sent is not the same")
+	}
+	// One copies from the other, through the client.
+	s.must(t, "", "scp", "-F", conf, "-3", "far:jumped", "box:copied")
+	if s.read(t, s.there("box", "copied")) != s.read(t, s.conf) {
+		t.Error("scp -3: what was sent is not the same")
+	}
+}
+
 func sshKeyscan(t *testing.T, s *sshSide) {
 	var want []string
 	for _, kind := range []string{"ed25519", "rsa"} {
@@ -275,6 +297,7 @@ func TestSSHForwarding(t *testing.T) {
 	t.Run("-D", func(t *testing.T) { t.Parallel(); sshDynamic(t, s) })
 	t.Run("-W", func(t *testing.T) { t.Parallel(); sshStdio(t, s, echo) })
 	t.Run("-R", func(t *testing.T) { t.Parallel(); sshRemote(t, s, open, echo) })
+	t.Run("-J", func(t *testing.T) { t.Parallel(); sshTwoAgents(t, s, open) })
 	t.Run("as VS Code does", func(t *testing.T) { t.Parallel(); sshVSCode(t, s) })
 }
 
@@ -285,6 +308,11 @@ func echoServer(t *testing.T) (port string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveEcho(t, ln)
+}
+
+func serveEcho(t *testing.T, ln net.Listener) (port string) {
+	t.Helper()
 	t.Cleanup(func() { ln.Close() })
 	go func() {
 		for {
@@ -398,7 +426,8 @@ func sshRemote(t *testing.T, s, open *sshSide, echo string) {
 	}
 }
 
-// VS Code keeps a shell without a terminal, feeds it scripts, and reaches what those start through the same connection.
+// VS Code keeps a shell without a terminal, feeds it scripts, starts its server with them, which lives on when the shell is
+// gone, and reaches that through the same connection, with many requests at once.
 func sshVSCode(t *testing.T, s *sshSide) {
 	port := fmt.Sprint(freePort(t))
 	in, out, cmd := s.background(t, s.ssh("-T", "-D", port, "-o", "ConnectTimeout=15", "box", "bash")...)
@@ -412,11 +441,52 @@ func sshVSCode(t *testing.T, s *sshSide) {
 		}
 	}
 	say("echo run''ning:$((6 * 7)) $FROM_PROFILE", "running:42 yes")
-	s.must(t, "", "curl", "-sS", "--socks5", "127.0.0.1:"+port, s.admin+"/livez")
-	say("sleep 0.1 & wait; echo d''one", "done")
+	// A script that comes in one piece and is longer than what a pipe holds; it installs a server and starts it.
+	server := fmt.Sprint(freePort(t))
+	script := `
+set -e
+dir="$HOME/.vscode-server/bin"
+mkdir -p "$dir"
+base64 -d >"$dir/payload" <<'END'
+` + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("payload of the server\n", 20_000))) + `
+END
+cd "$dir"
+nohup setsid /usr/bin/python3 -m http.server --bind 127.0.0.1 ` + server + ` </dev/null >"$dir/log" 2>&1 &
+echo "serverPID=""=$!=="
+echo "exitCode=""=$?=="`
+	say(script, "exitCode==0==")
+	say("uname -sm; echo d''one 1", "done 1")
+	curl := func(args ...string) string {
+		t.Helper()
+		return s.must(t, "", append([]string{"curl", "-sS", "--fail", "--retry", "30", "--retry-connrefused", "--retry-delay", "1", "--socks5", "127.0.0.1:" + port}, args...)...)
+	}
+	curl(s.admin + "/livez")
+	curl("--retry-all-errors", "http://127.0.0.1:"+server+"/log")
+	many := []string{"-Z", "--parallel-max", "10"}
+	for i := range 20 {
+		many = append(many, "-o", s.path(fmt.Sprintf("client/code-%d", i)), "http://127.0.0.1:"+server+"/payload")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		curl(many...)
+	}()
+	for i := range 50 { // the shell answers meanwhile
+		say(fmt.Sprintf("echo d''one x%d", i), fmt.Sprintf("done x%d", i))
+	}
+	<-done
+	for i := range 20 {
+		if n := len(s.read(t, s.path(fmt.Sprintf("client/code-%d", i)))); n != 440_000 {
+			t.Errorf("request %d: %d bytes, want 440000", i, n)
+		}
+	}
+	say("sleep 0.1 & wait $!; echo wai''ted", "waited")
 	say("exit 6", "")
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != 6 {
 		t.Errorf("code %d, want 6", code)
 	}
+	_, pid, _ := strings.Cut(out.String(), "serverPID==")
+	pid, _, _ = strings.Cut(pid, "==")
+	s.must(t, "", s.ssh("box", "kill "+pid)...)
 }

@@ -114,6 +114,9 @@ func startSSHAs(t *testing.T, yaml string, su setup, script string, unshare ...s
 	t.Helper()
 	s := prepareSSH(t, yaml, su.env...)
 	s.write("keys", s.read(t, s.key+".pub"))
+	for name, text := range su.files {
+		s.write(name, text)
+	}
 	su.wrap = ownFiles(t, s.dir, strings.ReplaceAll(script, "DIR", s.dir), unshare...)
 	s.beginWith(t, su)
 	if !s.says(`"ssh is on"`) || !s.says(`"made a host key"`, "ed25519") {
@@ -239,8 +242,15 @@ func (s *sshSide) ssh(args ...string) []string { return append([]string{"ssh", "
 // background starts a client that stays; it ends with the test.
 func (s *sshSide) background(t *testing.T, argv ...string) (in io.WriteCloser, out *safeBuffer, cmd *exec.Cmd) {
 	t.Helper()
+	return s.backgroundEnv(t, nil, argv...)
+}
+
+// backgroundEnv is background with more in the client's environment.
+func (s *sshSide) backgroundEnv(t *testing.T, env []string, argv ...string) (in io.WriteCloser, out *safeBuffer, cmd *exec.Cmd) {
+	t.Helper()
 	out = &safeBuffer{}
 	cmd = s.command(context.Background(), argv...)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	in, err := cmd.StdinPipe()
 	if err != nil {

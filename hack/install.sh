@@ -11,7 +11,8 @@ declare -A sets=(
             gunicorn python3-flask python3-numpy python3-pil python3-sklearn
             jupyter-notebook python3-ipykernel python3-websocket python3-uvicorn novnc python3-websockify nginx haproxy
             openssh-client openssh-server openssh-sftp-server sshpass sshfs fuse3 lftp rclone
-            rsync git putty-tools dropbear-bin python3-paramiko ansible-core mount"
+            rsync git putty-tools dropbear-bin python3-paramiko ansible-core mount
+            ssh-audit xvfb xauth x11-utils sudo"
     # The peers of the proxy and a load generator, beside the set test.
     [bench]="wrk"
     [lint]="shellcheck binutils"
