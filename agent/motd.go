@@ -8,18 +8,57 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/inpod/inpod/metrics"
 	"golang.org/x/sys/unix"
 )
 
-// motd is what a terminal shows after login: what this container may use, and not what the machine has.
-func motd() string {
-	self, _ := os.ReadFile("/proc/self/cgroup") // absent: the root is read
-	u := metrics.ReadCgroup(metrics.CgroupRoot, string(self))
-	mounts, _ := os.ReadFile("/proc/self/mounts")
-	gpus, _ := filepath.Glob("/proc/driver/nvidia/gpus/*/information") // the pattern is good
-	return motdText(u, hostMemory(), gpuNames(gpus), disks(string(mounts)))
+// motd returns what makes the text that a terminal shows after login: what this container may use, and not what the
+// machine has.
+func motd() func() string {
+	look := withinTime(func() []disk {
+		mounts, _ := os.ReadFile("/proc/self/mounts")
+		return disks(string(mounts))
+	}, diskTime)
+	return func() string {
+		self, _ := os.ReadFile("/proc/self/cgroup") // absent: the root is read
+		u := metrics.ReadCgroup(metrics.CgroupRoot, string(self))
+		gpus, _ := filepath.Glob("/proc/driver/nvidia/gpus/*/information") // the pattern is good
+		return motdText(u, hostMemory(), gpuNames(gpus), look())
+	}
+}
+
+// diskTime is how long a login waits for the disks. A file system whose server is gone (NFS, FUSE) does not answer, and whoever
+// logs in may want to see to that.
+const diskTime = time.Second
+
+// withinTime returns f with a limit: nothing is what a caller gets who has waited so long, or who comes while a call that
+// took longer is not over.
+func withinTime[T any](f func() []T, limit time.Duration) func() []T {
+	free := make(chan struct{}, 1)
+	free <- struct{}{}
+	return func() []T {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		select {
+		case <-free:
+		case <-timer.C:
+			return nil
+		}
+		done := make(chan []T, 1)
+		go func() {
+			list := f()
+			free <- struct{}{}
+			done <- list
+		}()
+		select {
+		case list := <-done:
+			return list
+		case <-timer.C:
+			return nil
+		}
+	}
 }
 
 // disk is a mounted file system with room for files.

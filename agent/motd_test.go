@@ -2,7 +2,10 @@ package agent
 
 import (
 	"math"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inpod/inpod/metrics"
@@ -39,4 +42,31 @@ func TestDisks(t *testing.T) {
 	if len(seen) != 1 || !seen["/"] {
 		t.Errorf("%v, want / alone", seen)
 	}
+}
+
+// A file system that does not answer holds up no login, and is not asked again until it has answered.
+func TestDisksThatDoNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan struct{})
+		var calls atomic.Int32
+		look := withinTime(func() []int32 {
+			n := calls.Add(1)
+			<-answer
+			return []int32{n}
+		}, time.Second)
+		for range 3 {
+			began := time.Now()
+			if got := look(); got != nil || time.Since(began) != time.Second {
+				t.Errorf("got %v after %s", got, time.Since(began))
+			}
+		}
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+		close(answer)
+		synctest.Wait()
+		if got := look(); len(got) != 1 || got[0] != 2 {
+			t.Errorf("got %v after it has answered", got)
+		}
+	})
 }

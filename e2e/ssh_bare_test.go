@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,11 +32,11 @@ var bareImages = []bareImage{
 const bareScript = `set -e
 mount -t tmpfs -o mode=755,size=300M tmpfs "$ROOT"
 cd "$ROOT"
-mkdir proc dev data keys host
+mkdir proc dev data
 cp -r "$PARTS"/. "$ROOT"
 mount -t proc proc proc
 mount --rbind /dev dev
-chown "$OWNER" data host
+chown -R "$OWNER" data host
 cd /
 exec `
 
@@ -73,7 +74,7 @@ func startBare(t *testing.T, image bareImage, uid int) *sshSide {
 			}
 		}
 	}
-	s.must(t, "", append(append([]string{"cp"}, parts...), s.path("parts"))...)
+	s.must(t, "", append(append([]string{"cp", "-r", s.path("host")}, parts...), s.path("parts"))...)
 	s.must(t, "", "mkdir", s.path("root"))
 	enter := `setpriv --inh-caps=-all,+sys_chroot --ambient-caps=-all,+sys_chroot --bounding-set=-all,+sys_chroot chroot "$ROOT" /inpod run`
 	if os.Getuid() == 0 {
@@ -97,7 +98,7 @@ func startBare(t *testing.T, image bareImage, uid int) *sshSide {
 		}
 	})
 	s.until("the agent answers", func() bool { code, _ := s.get("/livez"); return code == http.StatusOK || d.Exited() })
-	if d.Exited() || !s.says(`"ssh is on"`) || !s.says(`"made a host key"`, "ed25519") || !s.says(`"made a host key"`, "rsa") {
+	if d.Exited() || !s.says(`"ssh is on"`) || !s.says(`"made a host key"`, "ed25519") {
 		t.Fatalf("the agent does not serve ssh: %s", d.WaitExit(0))
 	}
 	return s
@@ -155,6 +156,9 @@ func bareFiles(t *testing.T, s *sshSide) {
 			t.Errorf("%s: a file that is not there: %+v", protocol, e)
 		}
 	}
+	if out := s.must(t, "df -h /data\n", "sftp", "-F", s.conf, "-b", "-", "box"); !regexp.MustCompile(`\n +300MB +\S+MB +2\S+MB +2\S+MB +\d+%\n`).MatchString(out) {
+		t.Errorf("df: %s", out)
+	}
 	t.Run("sshfs", func(t *testing.T) {
 		s.sshfs(t, "box:", `
 import os, sys
@@ -211,6 +215,9 @@ func bareShell(t *testing.T, s *sshSide) {
 	term.untilSeen("Memory")
 	term.press("echo lo''gin $0; exit 7\r")
 	term.untilSeen("login -sh")
+	if screen := term.screen.String(); !regexp.MustCompile(`Disks   / +300 MiB, \d+ % in use\r\n`).MatchString(screen) {
+		t.Errorf("the disk of the container is not shown")
+	}
 	<-term.done
 	if code := term.cmd.ProcessState.ExitCode(); code != 7 {
 		t.Errorf("code %d, want 7", code)
