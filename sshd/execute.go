@@ -3,7 +3,6 @@ package sshd
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/sys/unix"
 )
 
 // held is how long output is read on after the end of a process while another one holds it, before the status is sent.
@@ -153,70 +151,6 @@ func (ss *session) await(p Process, copied chan struct{}, drop func()) Exit {
 	drop()
 	<-copied
 	return p.Exit()
-}
-
-// input copies from a client to a process until either ends.
-func (c *conn) input(to io.Writer, from io.Reader) {
-	buf := make([]byte, 2<<10) // what people type is short
-	for {
-		n, err := from.Read(buf)
-		if n > 0 {
-			c.touch()
-			if _, werr := to.Write(buf[:n]); werr != nil {
-				// The process does not read. What comes is dropped, so that the client can send its EOF.
-				_, _ = io.Copy(io.Discard, from)
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-		if n == len(buf) && n < bufferSize {
-			buf = make([]byte, bufferSize)
-		}
-	}
-}
-
-// output copies from a process to a client until either ends. It holds a buffer only while there is something to copy:
-// most sessions wait.
-func (c *conn) output(to io.Writer, from *os.File) {
-	defer from.Close()
-	raw, err := from.SyscallConn()
-	if err != nil {
-		return
-	}
-	for {
-		var buf *[bufferSize]byte
-		n := 0
-		var rerr error
-		err := raw.Read(func(fd uintptr) bool {
-			buf = c.s.buffers.Get().(*[bufferSize]byte)
-			for {
-				n, rerr = unix.Read(int(fd), buf[:])
-				if rerr != unix.EINTR {
-					break
-				}
-			}
-			if rerr == unix.EAGAIN {
-				c.s.buffers.Put(buf)
-				buf = nil
-				return false
-			}
-			return true
-		})
-		if buf == nil {
-			return
-		}
-		if n > 0 {
-			c.touch()
-			_, werr := to.Write(buf[:n])
-			err = errors.Join(err, werr)
-		}
-		c.s.buffers.Put(buf)
-		if err != nil || rerr != nil || n <= 0 {
-			return
-		}
-	}
 }
 
 // onTerminal runs a command on the session's terminal.

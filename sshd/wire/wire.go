@@ -39,6 +39,7 @@ type Wire struct {
 	mu     sync.Mutex
 	bulks  int // connections on which much arrives
 	normal int // the percentage without them
+	larges larges
 }
 
 // New makes a Wire.
