@@ -23,8 +23,12 @@ const (
 // identSize is the longest identification (RFC 4253, 4.2).
 const identSize = 255
 
-// newShare is the part of the places that is kept for connections that have not begun.
-const newShare = 4
+const (
+	newShare = 2 // one in so many places is kept for connections that have not begun
+	// moment is what everybody is granted to come further. Until somebody has had it nobody else is let in, and waits in
+	// the kernel's queue: a client whose turn comes late logs in late, one that is thrown out does not.
+	moment = 250 * time.Millisecond
+)
 
 // peer is a connection as the network sees it. It counts, and knows how far the client has come.
 type peer struct {
@@ -80,11 +84,12 @@ type door struct {
 	strangers     map[*peer]bool       // those of in that are not logged in
 	crowd         map[netip.Prefix]int // strangers by address
 	closed        bool
+	left          chan struct{} // has one when somebody who waits should look again
 	failures      map[netip.Prefix]*failure
 }
 
 func newDoor() *door {
-	return &door{in: map[*peer]bool{}, strangers: map[*peer]bool{}, crowd: map[netip.Prefix]int{}, failures: map[netip.Prefix]*failure{}}
+	return &door{in: map[*peer]bool{}, strangers: map[*peer]bool{}, crowd: map[netip.Prefix]int{}, failures: map[netip.Prefix]*failure{}, left: make(chan struct{}, 1)}
 }
 
 func (d *door) limit(waiting, most int) {
@@ -93,30 +98,56 @@ func (d *door) limit(waiting, most int) {
 	d.waiting, d.most = waiting, most
 }
 
-// enter lets a connection in; it may cost another one its place. It tells false when every place is taken by somebody
-// who is logged in.
+// enter lets a connection in; it may cost another one its place, and then it may take a moment. It tells false when every
+// place is taken by somebody who is logged in.
 func (d *door) enter(w *peer) bool {
+	for {
+		wait, ok := d.tryEnter(w)
+		if wait == 0 {
+			return ok
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-d.left:
+		}
+		t.Stop()
+	}
+}
+
+// tryEnter is enter that does not wait, and tells how long to.
+func (d *door) tryEnter(w *peer) (wait time.Duration, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return false
+		return 0, false
 	}
 	for len(d.strangers) >= d.waiting || len(d.in) >= d.most {
-		last := d.least()
+		last, wait := d.least()
 		if last == nil {
-			return false
+			return wait, false
 		}
 		d.drop(last)
 		delete(d.in, last)
 		_ = last.Close()
 	}
+	w.came = time.Now()
 	d.in[w], d.strangers[w] = true, true
 	d.crowd[network(w.addr)]++
-	return true
+	return 0, true
 }
 
-// least is the stranger that makes room for another.
-func (d *door) least() (last *peer) {
+// tell wakes who waits to enter.
+func (d *door) tell() {
+	select {
+	case d.left <- struct{}{}:
+	default:
+	}
+}
+
+// least is the stranger that makes room for another: of those that have had their moment. When none has, wait is how long
+// that takes; when there is none at all, it is 0.
+func (d *door) least() (last *peer, wait time.Duration) {
 	beginners := 0
 	for w := range d.strangers {
 		if w.stage.Load() == stageNew {
@@ -127,12 +158,19 @@ func (d *door) least() (last *peer) {
 	if beginners == len(d.strangers) || beginners > d.waiting/newShare {
 		among = func(w *peer) bool { return w.stage.Load() == stageNew }
 	}
+	now := time.Now()
 	for w := range d.strangers {
-		if among(w) && (last == nil || d.before(w, last)) {
+		switch left := moment - now.Sub(w.came); {
+		case !among(w):
+		case left > 0:
+			if wait == 0 || left < wait {
+				wait = left
+			}
+		case last == nil || d.before(w, last):
 			last = w
 		}
 	}
-	return last
+	return last, wait
 }
 
 // before tells whether w makes room before v does; both have begun, or neither.
@@ -158,6 +196,7 @@ func (d *door) known(w *peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.drop(w)
+	d.tell()
 	w.stage.Store(stageIn)
 }
 
@@ -166,6 +205,7 @@ func (d *door) leave(w *peer) {
 	defer d.mu.Unlock()
 	d.drop(w)
 	delete(d.in, w)
+	d.tell()
 }
 
 // close ends every connection and lets none in any more.
@@ -173,6 +213,7 @@ func (d *door) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
+	d.tell()
 	for w := range d.in {
 		_ = w.Close()
 	}

@@ -24,10 +24,10 @@ func stranger(addr string, stage int32) *peer {
 func TestWhoMakesRoom(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		in   string // address/stage, the oldest first; there are eight places, two of which are for those that have not begun
+		in   string // address/stage, the oldest first; there are eight places, four of which are for those that have not begun
 		out  string // the first that goes
 	}{
-		{"the oldest of those that say nothing", "1/0 1/0 1/0 1/1 1/1 1/1 1/2 1/2", "0"},
+		{"the oldest of those that say nothing", "1/1 1/0 1/0 1/0 1/0 1/0 1/2 1/2", "1"},
 		{"of those that have begun, while few have not", "1/0 1/0 1/1 1/2 1/1 1/1 1/2 1/2", "2"},
 		{"the one that has come the least far", "1/2 1/2 1/2 1/2 1/2 1/2 1/1 1/2", "6"},
 		{"of the address with the most", "1/2 2/2 2/2 2/2 1/2 2/2 2/2 2/2", "1"},
@@ -56,8 +56,9 @@ func TestWhoMakesRoom(t *testing.T) {
 				if stage == stageIn {
 					d.known(w)
 				}
-				time.Sleep(time.Millisecond) // of the bubble's clock: each is younger than the one before
+				time.Sleep(moment / 16) // of the bubble's clock: each is younger than the one before
 			}
+			time.Sleep(moment)
 			d.enter(stranger("10.0.0.9", stageNew))
 			if out != tt.out {
 				t.Errorf("%s: %s goes, want %s", tt.name, out, tt.out)
@@ -74,8 +75,56 @@ type told struct {
 
 func (c told) Close() error { c.closed(); return c.Conn.Close() }
 
+// Nobody is thrown out before his moment is over, and who waits for that comes in as soon as somebody leaves.
+func TestAMomentForEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor()
+		d.limit(1, 9)
+		first := stranger("10.0.0.1", stageNew)
+		d.enter(first)
+		began := time.Now()
+		if !d.enter(stranger("10.0.0.1", stageNew)) || time.Since(began) != moment {
+			t.Errorf("the second comes in after %s, want %s", time.Since(began), moment)
+		}
+		began = time.Now()
+		time.AfterFunc(moment/4, func() { d.limit(2, 9); d.leave(first) })
+		if !d.enter(stranger("10.0.0.1", stageNew)) || time.Since(began) != moment/4 {
+			t.Errorf("the third comes in after %s, want %s", time.Since(began), moment/4)
+		}
+		time.AfterFunc(moment/4, d.close)
+		if d.enter(stranger("10.0.0.1", stageNew)) {
+			t.Error("somebody comes in through a closed door")
+		}
+	})
+}
+
+// However those of a flood are mixed, the places go round: who waits behind 1,000 of them does not wait for long.
+func TestTheFloodGoesBy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor()
+		d.limit(100, 512)
+		began := time.Now()
+		for i := range 1000 {
+			w := stranger(fmt.Sprintf("10.0.0.%d", 1+i%2), stageNew)
+			if !d.enter(w) {
+				t.Fatalf("connection %d does not come in", i)
+			}
+			if i%8 == 6 {
+				w.stage.Store(stageOffer)
+			}
+		}
+		if d := time.Since(began); d > 10*time.Second {
+			t.Errorf("1,000 connections take %s", d)
+		} else {
+			t.Logf("1,000 connections take %s", d)
+		}
+	})
+}
+
 // The counts by address come back to nothing.
-func TestDoorForgets(t *testing.T) {
+func TestDoorForgets(t *testing.T) { synctest.Test(t, doorForgets) }
+
+func doorForgets(t *testing.T) {
 	d := newDoor()
 	d.limit(3, 5)
 	var all []*peer
