@@ -1,10 +1,7 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -36,30 +33,38 @@ func TestSSHAsPID1(t *testing.T) {
 	s.wantExit("exit 0")
 }
 
-// pid1Statuses runs 1,000 commands over a few connections, every status among them and each with an orphan, and wants
-// each one's output, whole, and its own status.
+// pid1Script runs 1,000 commands on one connection, as many at once as there are threads, every status among them and each with
+// an orphan.
+const pid1Script = `
+import sys, threading, paramiko
+c = paramiko.SSHClient()
+c.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+c.connect("127.0.0.1", int(sys.argv[1]), sys.argv[2], key_filename=sys.argv[3], allow_agent=False, look_for_keys=False)
+wrong = []
+
+def work(first):
+    for i in range(first, 1024, 8):
+        ch = c.get_transport().open_session()
+        ch.exec_command("(sleep 0.01 >/dev/null 2>&1 &); echo out %d; echo err %d >&2; exit %d" % (i, i, i % 256))
+        got = ch.makefile("r").read(), ch.makefile_stderr("r").read(), ch.recv_exit_status()
+        if got != (b"out %d\n" % i, b"err %d\n" % i, i % 256):
+            wrong.append((i, got))
+        ch.close()
+
+threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+print("ok" if not wrong else wrong)
+`
+
+// pid1Statuses wants each command's output, whole, and its own status.
 func pid1Statuses(t *testing.T, s *sshSide) {
-	const workers, each = 4, 256
-	var all sync.WaitGroup
-	for w := range workers {
-		sock := s.path(fmt.Sprintf("client/mux%d", w))
-		s.background(t, s.ssh("-M", "-S", sock, "-N", "box")...)
-		if !lab.Until(patience, func() bool { _, err := os.Stat(sock); return err == nil }) {
-			t.Fatal("the master does not come up")
-		}
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			for code := range each {
-				script := fmt.Sprintf("(sleep 0.01 >/dev/null 2>&1 &); echo out %d; echo err %d >&2; exit %d", w, code, code)
-				e := s.run(t, "", s.ssh("-S", sock, "-o", "ControlMaster=no", "box", script)...)
-				if want := (ended{fmt.Sprintf("out %d\n", w), fmt.Sprintf("err %d\n", code), code}); e != want {
-					t.Errorf("got %+v, want %+v", e, want)
-				}
-			}
-		}()
+	if out := s.must(t, "", "/usr/bin/python3", "-c", pid1Script, s.port, s.user, s.key); out != "ok\n" {
+		t.Errorf("got %s", out)
 	}
-	all.Wait()
+	sshStatuses(t, s) // and with OpenSSH
 }
 
 // pid1Daemon leaves a process behind that lives on without the session, and ends without leaving a zombie.

@@ -14,7 +14,7 @@ func (s *sshSide) xServer(t *testing.T) []string {
 	t.Helper()
 	const cookie = "00112233445566778899aabbccddeeff"
 	s.must(t, "", "xauth", "-q", "-f", s.path("client/xserver"), "add", ":0", ".", cookie)
-	s.background(t, "sh", "-c", "exec Xvfb -displayfd 3 -screen 0 640x480x24 -nolisten tcp -auth xserver 3>number")
+	s.background(t, "sh", "-c", "exec Xvfb -noreset -displayfd 3 -screen 0 640x480x24 -nolisten tcp -auth xserver 3>number")
 	var display string
 	if !lab.Until(patience, func() bool {
 		number, _ := os.ReadFile(s.path("client/number"))
