@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ func sshParts() []part {
 		{"ssh-rsync", "SSH: rsync", openssh, measureSSHRsync},
 		{"ssh-exec", "SSH: a command over a connection that is there", openssh, measureSSHExec},
 		{"ssh-login", "SSH: login and a command", openssh, measureSSHLogin},
+		{"ssh-memory", "SSH: memory", openssh, measureSSHMemory},
 	}
 }
 
@@ -92,6 +94,15 @@ func (b *bench) sshServers(ctx context.Context) (*sshServers, error) {
 		s.all = append(s.all, srv)
 	}
 	return s, nil
+}
+
+// inTurn is the servers in another order each round: what comes second is at no advantage.
+func (s *sshServers) inTurn(round int) []*sshServer {
+	list := slices.Clone(s.all)
+	if round%2 == 1 {
+		slices.Reverse(list)
+	}
+	return list
 }
 
 func (s *sshServers) stop() {
@@ -217,8 +228,15 @@ func runClient(ctx context.Context, stdin string, argv ...string) error {
 	return nil
 }
 
-// usage is the processor time of the server so far, with its children: the living, and those it has waited for.
+// usage is the processor time of the server so far, with its children: the living, and those it has waited for. It tells
+// too how many live.
 func (srv *sshServer) usage() (time.Duration, int, error) {
+	sum, pids, err := srv.processes()
+	return sum, len(pids) - 1, err
+}
+
+// processes are the server and all below it, with the time that they took.
+func (srv *sshServer) processes() (sum time.Duration, pids []int, err error) {
 	type process struct {
 		parent int
 		cpu    time.Duration
@@ -241,21 +259,18 @@ func (srv *sshServer) usage() (time.Duration, int, error) {
 		all[pid] = p
 	}
 	if _, ok := all[srv.daemon.PID()]; !ok {
-		return 0, 0, errors.New("the server is gone")
+		return 0, nil, errors.New("the server is gone")
 	}
-	var sum time.Duration
-	todo, below := []int{srv.daemon.PID()}, -1
-	for len(todo) > 0 {
-		pid := todo[0]
-		todo, below = todo[1:], below+1
-		sum += all[pid].cpu
+	pids = []int{srv.daemon.PID()}
+	for i := 0; i < len(pids); i++ {
+		sum += all[pids[i]].cpu
 		for child, p := range all {
-			if p.parent == pid {
-				todo = append(todo, child)
+			if p.parent == pids[i] {
+				pids = append(pids, child)
 			}
 		}
 	}
-	return sum, below, nil
+	return sum, pids, nil
 }
 
 // cost is what one measurement takes.

@@ -48,8 +48,8 @@ func (b *bench) bulks(ctx context.Context, bytes int, ways ...bulk) (t table, er
 	}
 	for _, w := range ways {
 		rate, cpu := samples{}, samples{}
-		for range b.pick(5, 3) {
-			for _, srv := range s.all {
+		for round := range b.pick(5, 3) {
+			for _, srv := range s.inTurn(round) {
 				c, err := srv.measure(func() error { return w.run(ctx, srv, s.dir) })
 				if err != nil {
 					return t, fmt.Errorf("%s, %s: %w", srv.name, w.what, err)
@@ -156,9 +156,9 @@ func bigFileOnce(path string, size int) error {
 	return bigFile(path, size)
 }
 
-// measureSSHScp copies with both protocols. The old one runs the scp that the machine has, under either server.
+// measureSSHScp copies with both protocols. The machine has an scp, which OpenSSH's server runs for the old one.
 func measureSSHScp(ctx context.Context, b *bench) (table, error) {
-	n := b.bulkSize()
+	n := b.bulkSize() / 2
 	var ways []bulk
 	for _, protocol := range []string{"-s", "-O"} {
 		for _, up := range []bool{false, true} {
@@ -182,7 +182,7 @@ func measureSSHScp(ctx context.Context, b *bench) (table, error) {
 }
 
 func measureSSHRsync(ctx context.Context, b *bench) (table, error) {
-	n := b.bulkSize()
+	n := b.bulkSize() / 2
 	var ways []bulk
 	for _, up := range []bool{false, true} {
 		what := map[bool]string{false: "`rsync -a -W` from the server", true: "`rsync -a -W` to the server"}[up]
@@ -223,8 +223,8 @@ func measureSSHSmall(ctx context.Context, b *bench) (t table, err error) {
 	}
 	for _, command := range []string{"get", "put"} {
 		rate, cpu := samples{}, samples{}
-		for range b.pick(5, 3) {
-			for _, srv := range s.all {
+		for round := range b.pick(5, 3) {
+			for _, srv := range s.inTurn(round) {
 				to := filepath.Join(s.dir, "copies")
 				c, err := srv.measure(func() error {
 					return runClient(ctx, command+" -r "+from+" "+to+"\n", srv.sftp(sameCipher)...)

@@ -15,8 +15,8 @@ func measureSSHExec(ctx context.Context, b *bench) (t table, err error) {
 	defer s.stop()
 	took, cpu := samples{}, samples{}
 	n := b.pick(300, 60)
-	for range b.pick(5, 3) {
-		for _, srv := range s.all {
+	for round := range b.pick(5, 3) {
+		for _, srv := range s.inTurn(round) {
 			c, err := srv.measure(func() error { return srv.execs(ctx, n, took) })
 			if err != nil {
 				return t, fmt.Errorf("%s: %w", srv.name, err)
@@ -60,8 +60,8 @@ func measureSSHLogin(ctx context.Context, b *bench) (t table, err error) {
 	defer s.stop()
 	took, cpu := samples{}, samples{}
 	n := b.pick(20, 5)
-	for range b.pick(5, 3) {
-		for _, srv := range s.all {
+	for round := range b.pick(5, 3) {
+		for _, srv := range s.inTurn(round) {
 			c, err := srv.measure(func() error {
 				for range n {
 					began := monotonic()

@@ -17,7 +17,7 @@ import (
 )
 
 // wantsOwnSCP tells whether a command that begins with scp is for sshd/scp: where there are no commands at all, where there
-// is no other scp, and where the other one would do the same. See docs/decisions/091-scp-without-a-process.md.
+// is no other scp, and where the other one would do the same. See docs/decisions/091-moving-data.md.
 func (ss *session) wantsOwnSCP(command string) bool {
 	if ss.filesOnly() {
 		return true

@@ -30,7 +30,8 @@ const (
 
 const (
 	maxLine    = 64 << 10
-	bufferSize = 128 << 10
+	lineBuffer = 16 << 10
+	bufferSize = 128 << 10 // of what files are made of, which passes the buffers of the lines by
 )
 
 // errFatal ends the conversation: the other side, or the stream, has said so.
@@ -65,7 +66,8 @@ func run(ctx context.Context, args []string, patterns bool, stdin io.Reader, std
 		}
 		defer tree.Close()
 		c.tree, c.umask, c.ctxErr = tree, opts.Umask|ownUmask(), ctx.Err
-		c.in, c.out, c.log = bufio.NewReaderSize(stdin, bufferSize), bufio.NewWriterSize(stdout, bufferSize), stderr
+		c.in, c.out, c.log = bufio.NewReaderSize(stdin, lineBuffer), bufio.NewWriterSize(stdout, lineBuffer), stderr
+		c.stream = stdin
 		if c.sink {
 			err = c.receive()
 		} else {
@@ -92,7 +94,8 @@ type copier struct {
 
 	tree   *files.Tree
 	umask  uint32
-	in     *bufio.Reader
+	stream io.Reader
+	in     *bufio.Reader // of stream
 	out    *bufio.Writer
 	log    io.Writer
 	buf    []byte

@@ -216,8 +216,11 @@ func (c *copier) body(f *files.File, size int64) (fault, err error) {
 		c.buf = make([]byte, bufferSize)
 	}
 	for off := int64(0); off < size; {
-		part := c.buf[:min(int64(len(c.buf)), size-off)]
-		n, err := io.ReadFull(c.in, part)
+		part, from := c.buf[:min(int64(len(c.buf)), size-off)], c.stream
+		if there := c.in.Buffered(); there > 0 {
+			part, from = part[:min(len(part), there)], c.in
+		}
+		n, err := io.ReadFull(from, part)
 		if n > 0 && fault == nil {
 			_, fault = f.WriteAt(part[:n], off)
 		}
