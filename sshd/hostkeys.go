@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -29,6 +28,7 @@ const (
 // hostKeys are the keys by which clients know this container. They are read, or made, when they are first needed.
 type hostKeys struct {
 	log  *slog.Logger
+	made func() // called when the large work is over; may be nil
 	work sync.WaitGroup
 
 	mu      sync.Mutex
@@ -98,7 +98,9 @@ func (h *hostKeys) signers() []ssh.Signer {
 		h.work.Add(1)
 		go func() {
 			defer h.work.Done()
-			defer debug.FreeOSMemory() // a large part of the agent's heap, and not needed again
+			if h.made != nil {
+				defer h.made() // it was a large part of the agent's heap, and is not needed again
+			}
 			key := h.have(dir, rsaKey, func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, rsaBits) })
 			h.mu.Lock()
 			defer h.mu.Unlock()

@@ -15,6 +15,9 @@ type Options struct {
 	Env []string
 	// MOTD returns what a terminal shows after login, with \n at the ends of lines; nil shows nothing.
 	MOTD func() string
+	// Settled, if there is one, is called some seconds after the last client has left, and after what is made at the start:
+	// memory can be given back then.
+	Settled func()
 	// Passwd, Group and Shadow are the files of those names; empty means those in /etc.
 	Passwd, Group, Shadow string
 	// EtcDir is where profile and environment are; empty means /etc.

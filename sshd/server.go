@@ -26,6 +26,7 @@ type Server struct {
 	passwords *passwords
 	profiles  *profiles
 	door      *door
+	calm      *calm
 	buffers   sync.Pool
 	counts    counts
 	quotas    quotas
@@ -60,7 +61,9 @@ func New(opts Options) *Server {
 	}
 	s.buffers.New = func() any { return new([bufferSize]byte) }
 	s.accounts = newAccounts(opts)
+	s.calm = &calm{settled: opts.Settled}
 	s.host = newHostKeys(s.log)
+	s.host.made = s.calm.soon
 	s.passwords = newPasswords(s.log)
 	s.profiles = newProfiles(s.log, opts)
 	s.door = newDoor()
@@ -172,14 +175,23 @@ func (s *Server) admit(c net.Conn) {
 		_ = c.Close()
 		return
 	}
+	s.calm.not(false)
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
-		defer s.door.leave(w)
+		defer s.left(w)
 		defer w.Close()
 		defer s.recovered("a connection")
 		s.serve(w)
 	}()
+}
+
+// left is called at the end of a connection.
+func (s *Server) left(w *peer) {
+	s.door.leave(w)
+	if _, in := s.door.counts(); in == 0 {
+		s.calm.soon()
+	}
 }
 
 // BeginDrain refuses new logins and sessions and tells terminals that they end at the deadline.
@@ -241,6 +253,7 @@ func (s *Server) Close() {
 	}
 	s.mu.Unlock()
 	s.door.close()
+	s.calm.not(true)
 	s.processes.end()
 	gone := make(chan struct{})
 	go func() {
