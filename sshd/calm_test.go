@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,12 +9,13 @@ import (
 
 func TestCalm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		began, n := time.Now(), 0
-		c := &calm{settled: func() { n++ }}
-		at := func(want int) {
+		var n atomic.Int32
+		began := time.Now()
+		c := &calm{settled: func() { n.Add(1) }}
+		at := func(want int32) {
 			t.Helper()
-			if synctest.Wait(); n != want {
-				t.Errorf("after %s it was done %d times, want %d", time.Since(began), n, want)
+			if synctest.Wait(); n.Load() != want {
+				t.Errorf("after %s it was done %d times, want %d", time.Since(began), n.Load(), want)
 			}
 		}
 		c.soon()
