@@ -37,6 +37,7 @@ func sshParts() []part {
 		{"ssh-exec", "SSH: a command over a connection that is there", openssh, measureSSHExec},
 		{"ssh-login", "SSH: login and a command", openssh, measureSSHLogin},
 		{"ssh-memory", "SSH: memory", openssh, measureSSHMemory},
+		{"ssh-10gb", "SSH: 10 GB each way", openssh, measureSSHBig},
 	}
 }
 

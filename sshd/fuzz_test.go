@@ -96,8 +96,8 @@ func FuzzForwards(f *testing.F) {
 // FuzzHashes compares a password with what might be a hash. It never takes for ever, and never says yes by accident.
 func FuzzHashes(f *testing.F) {
 	for _, h := range []string{
-		"$6$rounds=1000$salt$x", "$5$salt$", "$6$$", "$y$j9T$Mdg143W.8SI./kZHxkBGN0$PfIYT/Ei50Wrm1LJeWz.4yySzxM2S0WPqxCVvSDKvE/",
-		"$y$j9T$$", "$y$$$", "$2b$04$abcdefghijklmnopqrstuu", "$6$rounds=999999999$a$b", "$6$rounds=-1$a$", "!", "",
+		"$6$rounds=1000$salt$x", "$5$salt$", "$6$$", "$y$j/.$salt$",
+		"$y$$$", "$2b$04$abcdefghijklmnopqrstuu", "$6$rounds=999999999$a$b", "$6$rounds=-1$a$", "!", "",
 	} {
 		f.Add("password", h)
 	}
