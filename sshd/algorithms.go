@@ -116,7 +116,7 @@ func peekCiphers(r *bufio.Reader, skip int) []string {
 	}
 	length := int(binary.BigEndian.Uint32(b[skip:]))
 	const kexInit = 20
-	if b[skip+5] != kexInit || length > 7<<10 {
+	if b[skip+5] != kexInit || length < head-4 || length > 7<<10 {
 		return nil
 	}
 	if b, err = r.Peek(skip + 4 + length); err != nil {

@@ -58,6 +58,7 @@ func TestPeekCiphers(t *testing.T) {
 		{"cut off", kexInit("a,b")[:20], nil},
 		{"another message", append([]byte{0, 0, 0, 8, 4, 21}, make([]byte, 10)...), nil},
 		{"too long", []byte{0xff, 0xff, 0xff, 0xff, 4, 20}, nil},
+		{"shorter than its head", []byte{0, 0, 0, 0, 4, 20, 0, 0}, nil},
 		{"nothing", nil, nil},
 		{"a list that is longer than the packet", append([]byte{0, 0, 0, 26, 4, 20}, bytes.Repeat([]byte{0xff}, 24)...), nil},
 	} {
