@@ -324,7 +324,7 @@ func (l *login) check(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, er
 		hash = l.s.anyHash(l.cfg)
 	}
 	ok, err := verify(password, hash)
-	if err != nil {
+	if err != nil && real {
 		l.log.Error("cannot check a password", "user", clip(u.name), "error", err)
 	}
 	if !ok || err != nil || !real || !known || len(password) == 0 {

@@ -44,7 +44,7 @@ func status(err error) (code uint32, text string) {
 		switch no {
 		case syscall.ENOENT, syscall.ENOTDIR, syscall.EBADF, syscall.ELOOP:
 			code = statusNoFile
-		case syscall.EPERM, syscall.EACCES, syscall.EFAULT:
+		case syscall.EPERM, syscall.EACCES, syscall.EFAULT, syscall.EROFS: // the last is a mere failure to OpenSSH, and says nothing to its users
 			code = statusDenied
 		case syscall.ENAMETOOLONG, syscall.EINVAL:
 			code = statusBadMessage

@@ -19,7 +19,7 @@ func TestStatus(t *testing.T) {
 		{io.EOF, statusEOF, "End of file"},
 		{at("open", syscall.ENOENT), statusNoFile, "cannot open /data/x: no such file or directory"},
 		{at("remove", syscall.EACCES), statusDenied, "cannot remove /data/x: permission denied"},
-		{at("remove", syscall.EROFS), statusFailure, "cannot remove /data/x: read-only file system"},
+		{at("remove", syscall.EROFS), statusDenied, "cannot remove /data/x: read-only file system"},
 		{at("rename", syscall.ENOSYS), statusUnsupported, "cannot rename /data/x: the file system does not support it"},
 		{at("remove", syscall.EOPNOTSUPP), statusUnsupported, "cannot remove /data/x: the file system does not support it"},
 		{at("rename", syscall.EXDEV), statusFailure, "cannot rename /data/x: the two are on different file systems"},
