@@ -46,6 +46,7 @@ type agent struct {
 	phase   phases
 	reload  *reloader
 	metrics *metricsHandler
+	prep    *preparation // of the programs' start
 
 	settings   atomic.Pointer[config.Config]
 	current    atomic.Pointer[generation]
@@ -117,7 +118,7 @@ func (a *agent) onExit(f func()) { a.cleanup = append(a.cleanup, f) }
 // start sets up everything that must be there before the first program, and nothing else: listeners are bound, so
 // that a busy port is an error while nothing runs yet, but what answers on them is made while programs start.
 func (a *agent) start(l *loaded) error {
-	for _, step := range []func(*loaded) error{a.startLog, a.startHost, a.startReaper, a.startListeners} {
+	for _, step := range []func(*loaded) error{a.startLog, a.startHost, a.startReaper, a.startListeners, a.startPreparation} {
 		if err := step(l); err != nil {
 			return err
 		}
@@ -199,6 +200,11 @@ func (a *agent) startListeners(l *loaded) error {
 	return a.ssh.Apply(a.sshSettings(l))
 }
 
+func (a *agent) startPreparation(l *loaded) error {
+	a.prep = a.newPreparation(l)
+	return nil
+}
+
 // startRest is what can wait until the first programs are on their way.
 func (a *agent) startRest(l *loaded) {
 	for _, w := range l.warnings() {
@@ -209,6 +215,7 @@ func (a *agent) startRest(l *loaded) {
 	a.reload = newReloader(a, l)
 	a.servers.serveAdmin(a.adminHandler(false), a.adminHandler(true))
 	a.reload.start()
+	a.prep.start()
 	a.log.Info("started", "version", a.opts.Version, "pid", os.Getpid(), "socket", a.servers.controlPath,
 		"admin", a.servers.adminAddr(), "ssh", cmp.Or(a.ssh.Addr(), config.Off), "programs", a.current.Load().programs, "took", time.Since(a.began).String())
 	trimCode()

