@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"runtime"
 	"sync"
@@ -8,24 +10,48 @@ import (
 	"github.com/inpod/inpod/metrics"
 	"github.com/inpod/inpod/supervisor"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 )
 
-// metricsHandler makes the registry at the first scrape: an agent that nobody scrapes does not pay for it.
+// maxScrapes bounds the scrapes that are answered at the same time.
+const maxScrapes = 4
+
+// metricsHandler makes the registry at the first scrape: an agent that nobody scrapes does not pay for it. It answers in
+// the text format alone, which every scraper takes: promhttp's negotiation would cost the binary 0.4 MB.
 type metricsHandler struct {
-	a    *agent
-	once sync.Once
-	h    http.Handler
+	a      *agent
+	once   sync.Once
+	reg    *prometheus.Registry
+	places chan struct{}
 }
 
-func newMetricsHandler(a *agent) *metricsHandler { return &metricsHandler{a: a} }
+func newMetricsHandler(a *agent) *metricsHandler {
+	return &metricsHandler{a: a, places: make(chan struct{}, maxScrapes)}
+}
 
-func (m *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	m.once.Do(func() {
-		reg := m.a.registry()
-		m.h = promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg, MaxRequestsInFlight: 4})
-	})
-	m.h.ServeHTTP(w, r)
+func (m *metricsHandler) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	select {
+	case m.places <- struct{}{}:
+		defer func() { <-m.places }()
+	default:
+		http.Error(w, fmt.Sprintf("more than %d scrapes at the same time", maxScrapes), http.StatusServiceUnavailable)
+		return
+	}
+	m.once.Do(func() { m.reg = m.a.registry() })
+	families, err := m.reg.Gather()
+	var page bytes.Buffer
+	for _, f := range families {
+		if err != nil {
+			break
+		}
+		_, err = expfmt.MetricFamilyToText(&page, f)
+	}
+	if err != nil {
+		http.Error(w, "cannot collect the metrics: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
+	w.Write(page.Bytes())
 }
 
 // registry holds every collector of the agent and of its parts.
