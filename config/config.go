@@ -30,6 +30,10 @@ type Config struct {
 	Proxy      Proxy      `key:"proxy" doc:"HTTP routes to the servers in this pod."`
 	Drain      Drain      `key:"drain" doc:"How the pod goes down."`
 
+	Users []User `key:"users" default:"[]" doc:"Users that are made in the container, before anything else."`
+	Seed  []Seed `key:"seed" default:"[]" doc:"Data of the image that empty volumes get, before hooks."`
+	Hooks []Hook `key:"hooks" default:"[]" doc:"Commands that run before the programs are started, one after the other. The admin server and SSH are up meanwhile, and the pod is not ready."`
+
 	// File is the file that was read, "" when there was none.
 	File string `key:"-"`
 	// Warnings are problems that stop nothing: variables that look like settings but are none.

@@ -58,6 +58,9 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 	d.document(data, reflect.ValueOf(c).Elem())
 	c.Warnings = d.environment(env, reflect.ValueOf(c).Elem())
 	c.origins = d.origins
+	for _, p := range c.expandAll(env) {
+		d.problems, d.unread = append(d.problems, p), append(d.unread, p.Key)
+	}
 	c.derive(env, opts.UID)
 	if len(d.problems) == 0 {
 		d.problems = c.validate()

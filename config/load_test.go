@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,9 @@ drain:
   delay: 0s
   deadline: 1m30s
   quiet: 0s
+users: []
+seed: []
+hooks: []
 `
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Parse(%q) (-want +got):\n%s", text, diff)
@@ -168,7 +172,7 @@ func TestProblems(t *testing.T) {
 		},
 		{
 			"a key that is none hides nothing", "dr: 1\nadmin: {lis: x, listen: nope}\ndrain: {delay: soon, dead: 1s, deadline: -1s}", nil,
-			`inpod.yaml:1: dr: is not a setting; want one of log, admin, supervisor, ssh, proxy, drain
+			`inpod.yaml:1: dr: is not a setting; want one of ` + sections() + `
 inpod.yaml:2: admin.lis: is not a setting; want one of listen, token_file, socket
 inpod.yaml:2: admin.listen: "nope" is not host:port, such as :8080
 inpod.yaml:3: drain.delay: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
@@ -184,8 +188,8 @@ inpod.yaml:3: drain.deadline: -1s is negative; want 0s or more`,
 			"inpod.yaml:1: delay: is not a setting; did you mean drain.delay?",
 		},
 		{
-			"key of a later version", "models: {listen: ':22'}", nil,
-			"inpod.yaml:1: models: is not a setting; want one of log, admin, supervisor, ssh, proxy, drain",
+			"key of a later version", "tunnels: {listen: ':22'}", nil,
+			"inpod.yaml:1: tunnels: is not a setting; want one of " + sections(),
 		},
 		{
 			"enum", "log:\n  level: wran", nil,
@@ -241,7 +245,7 @@ inpod.yaml:4: proxy.routes[1]: has the same listen and path as proxy.routes[0] (
 		},
 		{"binary", "log:\n  \x00\x01\x02", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
 		{"latin-1", "log:\n# caf\xe9\n", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
-		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of log, admin, supervisor, ssh, proxy, drain"},
+		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of " + sections()},
 		{"two documents", "log: {}\n---\nlog: {}\n", nil, "inpod.yaml:2: a second YAML document begins here; want one"},
 		{"merge key", "log: &a {level: info}\nadmin:\n  <<: *a", nil, "inpod.yaml:3: admin.<<: merge keys are not read; write the keys out"},
 		{
@@ -342,3 +346,6 @@ func TestSocketPaths(t *testing.T) {
 		}
 	}
 }
+
+// sections are the first keys of the file, as messages list them.
+func sections() string { return keyList(fieldsOf(reflect.ValueOf(&Config{}).Elem())) }

@@ -26,18 +26,18 @@ func printMap(b *strings.Builder, v reflect.Value, indent string) {
 		case f.val.Kind() == reflect.Slice:
 			fmt.Fprintf(b, "%s%s:\n", indent, f.key)
 			for i := range f.val.Len() {
-				printItem(b, f.val.Index(i), indent)
+				printItem(b, f.val.Index(i), indent, f.expands())
 			}
 		default:
-			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.val))
+			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.val, f.expands()))
 		}
 	}
 }
 
 // printItem prints one item of a list; the first key of a map stands behind the dash.
-func printItem(b *strings.Builder, v reflect.Value, indent string) {
+func printItem(b *strings.Builder, v reflect.Value, indent string, expands bool) {
 	if v.Kind() != reflect.Struct {
-		fmt.Fprintf(b, "%s- %s\n", indent, scalarText(v))
+		fmt.Fprintf(b, "%s- %s\n", indent, scalarText(v, expands))
 		return
 	}
 	var item strings.Builder
@@ -45,10 +45,14 @@ func printItem(b *strings.Builder, v reflect.Value, indent string) {
 	fmt.Fprintf(b, "%s- %s", indent, strings.TrimPrefix(item.String(), indent+"  "))
 }
 
-func scalarText(v reflect.Value) string {
+func scalarText(v reflect.Value, expands bool) string {
 	if v.Kind() == reflect.String {
+		s := v.String()
+		if expands {
+			s = strings.ReplaceAll(s, "${", "$${")
+		}
 		// A JSON string is a YAML string; strconv.Quote's escapes are a subset of YAML's.
-		return strconv.Quote(v.String())
+		return strconv.Quote(s)
 	}
 	return fmt.Sprint(plain(v))
 }

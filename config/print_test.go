@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -65,7 +66,9 @@ func TestPrintedConfigIsReadAgain(t *testing.T) {
 	if diff := cmp.Diff(c.Proxy, again.Proxy); diff != "" {
 		t.Errorf("what was read again (-first +second):\n%s", diff)
 	}
-	if diff := cmp.Diff(everyKey, c.YAML()[len(c.YAML())-len(everyKey)-len(drainText):len(c.YAML())-len(drainText)]); diff != "" {
+	_, printed, _ := strings.Cut(c.YAML(), "\nproxy:")
+	printed, _, _ = strings.Cut("proxy:"+printed, "drain:\n")
+	if diff := cmp.Diff(everyKey, printed); diff != "" {
 		t.Errorf("the proxy section (-as written +as printed):\n%s", diff)
 	}
 
@@ -88,8 +91,6 @@ func TestPrintedConfigIsReadAgain(t *testing.T) {
 		}
 	}
 }
-
-const drainText = "drain:\n  delay: 0s\n  deadline: 1m30s\n  quiet: 0s\n"
 
 func TestTreeIsJSON(t *testing.T) {
 	c, err := parse(t, everyKey)

@@ -44,6 +44,9 @@ func (c *Config) validate() Problems {
 	}
 	c.checkRoutes(report)
 	c.checkSSH(report)
+	c.checkUsers(report)
+	c.checkSeed(report)
+	c.checkHooks(report)
 	return ps
 }
 
@@ -106,6 +109,20 @@ func checkValue(rule string, v reflect.Value) string {
 		return checkHeaderValue(v.String())
 	case "username":
 		return checkUserName(v.String())
+	case "account":
+		return checkAccount(v.String())
+	case "id":
+		return checkID(v.String())
+	case "owner":
+		return checkOwner(v.String())
+	case "mode":
+		return checkMode(v.String())
+	case "variable":
+		return checkVariable(v.String())
+	case "realpath":
+		return checkRealPath(v.String())
+	case "hookname":
+		return checkHookName(v.String())
 	case "keypath":
 		return checkKeyPath(v.String())
 	case "permit":
