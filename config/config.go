@@ -34,6 +34,8 @@ type Config struct {
 	Seed  []Seed `key:"seed" default:"[]" doc:"Data of the image that empty volumes get, before hooks."`
 	Hooks []Hook `key:"hooks" default:"[]" doc:"Commands that run before the programs are started, one after the other. The admin server and SSH are up meanwhile, and the pod is not ready."`
 
+	Models []Model `key:"models" default:"[]" doc:"Models that are fetched after hooks and before the programs are started, two at a time. The pod is not ready before they are there."`
+
 	// File is the file that was read, "" when there was none.
 	File string `key:"-"`
 	// Warnings are problems that stop nothing: variables that look like settings but are none.

@@ -77,6 +77,7 @@ drain:
 users: []
 seed: []
 hooks: []
+models: []
 `
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Parse(%q) (-want +got):\n%s", text, diff)

@@ -29,7 +29,7 @@ func printMap(b *strings.Builder, v reflect.Value, indent string) {
 				printItem(b, f.val.Index(i), indent, f.expands())
 			}
 		default:
-			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.val, f.expands()))
+			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.shown(), f.expands()))
 		}
 	}
 }
@@ -57,13 +57,21 @@ func scalarText(v reflect.Value, expands bool) string {
 	return fmt.Sprint(plain(v))
 }
 
+// shown is the field's value without what nobody may read who sees the settings.
+func (f field) shown() reflect.Value {
+	if f.tag.Get("mask") == "" {
+		return f.val
+	}
+	return reflect.ValueOf(MaskQuery(f.val.String()))
+}
+
 // Tree is the settings as maps and lists of plain values, for JSON.
 func (c *Config) Tree() map[string]any { return tree(reflect.ValueOf(c).Elem()) }
 
 func tree(v reflect.Value) map[string]any {
 	m := map[string]any{}
 	for _, f := range fieldsOf(v) {
-		m[f.key] = plain(f.val)
+		m[f.key] = plain(f.shown())
 	}
 	return m
 }

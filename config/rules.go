@@ -16,6 +16,7 @@ const kubernetesDelay = 60 * time.Second
 // derive sets what depends on more than one key.
 func (c *Config) derive(env map[string]string, uid int) {
 	c.deriveSSH(env, uid)
+	c.deriveModels()
 	if !c.IsSet("drain.delay") && env["KUBERNETES_SERVICE_HOST"] != "" && len(c.Proxy.Routes) > 0 {
 		c.Drain.Delay = min(kubernetesDelay, c.Drain.Deadline)
 	}
@@ -44,6 +45,7 @@ func (c *Config) validate() Problems {
 	}
 	c.checkRoutes(report)
 	c.checkSSH(report)
+	c.checkModels(report)
 	c.checkUsers(report)
 	c.checkSeed(report)
 	c.checkHooks(report)
@@ -123,6 +125,16 @@ func checkValue(rule string, v reflect.Value) string {
 		return checkRealPath(v.String())
 	case "hookname":
 		return checkHookName(v.String())
+	case "modelname":
+		return checkModelName(v.String())
+	case "modelurl":
+		return checkModelURL(v.String())
+	case "sha256":
+		return checkSHA256(v.String())
+	case "subpath":
+		return checkSubPath(v.String())
+	case "endpoint":
+		return checkEndpoint(v.String())
 	case "keypath":
 		return checkKeyPath(v.String())
 	case "permit":
