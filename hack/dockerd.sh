@@ -4,6 +4,7 @@
 #   dockerd.sh start    prints the address for DOCKER_HOST; exit code 0: it was started here, 3: one ran already
 #   dockerd.sh stop     stops the one that start started
 #   dockerd.sh host     prints the address of the one that runs; 1 when none does
+#   dockerd.sh client   prints the client to use: $DOCKER, or Debian's, or the one in PATH
 #
 # Its data is in ${XDG_CACHE_HOME:-~/.cache}/inpod/docker, its socket, pid and log in /run/inpod-docker.
 set -euo pipefail
@@ -61,6 +62,7 @@ stop() {
 
 case ${1:-} in
 start | stop | host) "$1" ;;
+client) echo "$docker" ;;
 *)
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
     exit 2

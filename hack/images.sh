@@ -11,8 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-docker=${DOCKER:-docker}
-[ -n "${DOCKER:-}" ] || [ ! -x /usr/bin/docker ] || docker=/usr/bin/docker # as in dockerd.sh
+docker=$(hack/dockerd.sh client)
 if DOCKER_HOST=$(hack/dockerd.sh host); then
     export DOCKER_HOST
 else
@@ -32,6 +31,7 @@ debian() {
     # What this machine's apt needs to reach its packages, an image built from them needs too.
     while read -r line; do options+=(--aptopt="$line"); done \
         < <(apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until|Check-Date|Retries) ' | grep -v '""')
+    # shellcheck disable=SC2016 # mmdebstrap expands it
     mmdebstrap --quiet --variant=minbase --include=ca-certificates "${options[@]}" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \

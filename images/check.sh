@@ -7,10 +7,13 @@
 #   say "What the next lines show"
 #   check "it answers" eval 'curl -fsS "http://$ip:8080/health" | grep -q true'
 #
-# DOCKER is the client, LABEL a label that its containers get.
+# $docker is the client, $work an empty directory that is gone in the end. LABEL is a label that the containers get.
 set -euo pipefail
 
-docker=${DOCKER:-docker}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+docker=$("$root/hack/dockerd.sh" client)
+if DOCKER_HOST=$("$root/hack/dockerd.sh" host); then export DOCKER_HOST; else unset DOCKER_HOST; fi
+work=$(mktemp -d)
 ids=()
 failed=0
 checks=0
@@ -25,6 +28,7 @@ finish() {
         done
     fi
     for id in ${ids[@]+"${ids[@]}"}; do "$docker" rm -f -v "$id" >/dev/null; done
+    rm -rf "$work"
     [ "$code" = 0 ] || exit "$code"
     echo
     echo "$((checks - failed)) passed, $failed failed"
