@@ -54,7 +54,7 @@ type preparation struct {
 // without any starts its programs at once.
 func (a *agent) newPreparation(l *loaded) *preparation {
 	p := &preparation{done: make(chan struct{}), passed: make(chan struct{})}
-	for _, make := range []func(*loaded) step{a.modelStep} {
+	for _, make := range []func(*loaded) step{a.usersMade, a.seedStep, a.hookStep, a.modelStep} {
 		if s := make(l); s != nil {
 			p.steps = append(p.steps, s)
 		}
@@ -100,6 +100,15 @@ func (p *preparation) busy() bool {
 // ok tells whether everything went well.
 func (p *preparation) ok() bool { return !p.busy() && p.err == nil }
 
+// close ends what goes on beside the programs, and returns when it has ended.
+func (p *preparation) close() {
+	for _, s := range p.steps {
+		if c, ok := s.(interface{ close() }); ok {
+			c.close()
+		}
+	}
+}
+
 // stop ends what is going on and returns when it has ended.
 func (p *preparation) stop() {
 	p.once.Do(func() {
@@ -128,10 +137,8 @@ func (p *preparation) checks() []healthCheck {
 			why += ": " + item.Detail
 		}
 		switch {
-		case item.State == itemFailed && (item.Apart || p.ok()):
+		case item.State == itemFailed: // what must not fail ends the agent
 			c.note = why
-		case item.State == itemFailed:
-			c.reason = why
 		case item.Apart:
 		case item.State == itemWaiting:
 			c.reason = why

@@ -17,7 +17,7 @@ func Check(opts CheckOptions) *Report {
 	if env == nil {
 		env = os.Environ()
 	}
-	src := source{configFile: opts.ConfigFile, supervisordConf: opts.SupervisordConf, env: env, strict: opts.Strict}
+	src := source{configFile: opts.ConfigFile, supervisordConf: opts.SupervisordConf, env: env, strict: opts.Strict, check: true}
 	l, err := src.load()
 	if err != nil {
 		return &Report{Problems: err.(problems)}

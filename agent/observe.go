@@ -75,6 +75,8 @@ type state struct {
 	counts   []countMetric
 	phase    *prometheus.Desc
 	reloads  *prometheus.Desc
+	hooks    [2]*prometheus.Desc // seconds, exit code
+	failed   *prometheus.Desc    // of what is done before the programs start
 }
 
 type programMetric struct {
@@ -105,6 +107,9 @@ func newState(a *agent) *state {
 	}
 	s.phase = desc("phase", "1 for the phase that the pod is in, 0 for the others.", "phase")
 	s.reloads = desc("config_reloads_total", "Times that the configuration was read again, by result.", "result")
+	s.hooks[0] = desc("hook_seconds", "How long the hook took, or has taken.", "hook")
+	s.hooks[1] = desc("hook_exit_code", "Exit code of the hook, 128 + the signal that ended it, or -1 when it could not be started. Absent until its end.", "hook")
+	s.failed = desc("start_failed", "1 for what failed before the programs were started: a user, seed, hook or model.", "kind", "name")
 	program("state", "State of the program as Supervisor numbers it: 0 stopped, 10 starting, 20 running, 30 backoff, 40 stopping, 100 exited, 200 fatal.",
 		gauge, func(p *supervisor.ProgramStats) float64 { return float64(p.State) })
 	program("up", "1 while the program is RUNNING.", gauge, func(p *supervisor.ProgramStats) float64 { return truth(p.State == supervisor.Running) })
@@ -159,6 +164,15 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(s.reloads, prometheus.CounterValue, float64(s.a.reload.bad.Load()), "failed")
 	for _, m := range s.counts {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value())
+	}
+	for _, item := range s.a.prep.items() {
+		ch <- prometheus.MustNewConstMetric(s.failed, prometheus.GaugeValue, truth(item.State == itemFailed), item.Kind, item.Name)
+		if item.Kind == "hook" && item.State != itemWaiting && item.State != itemSkipped {
+			ch <- prometheus.MustNewConstMetric(s.hooks[0], prometheus.GaugeValue, item.Seconds, item.Name)
+		}
+		if item.Kind == "hook" && item.ExitCode != nil {
+			ch <- prometheus.MustNewConstMetric(s.hooks[1], prometheus.GaugeValue, float64(*item.ExitCode), item.Name)
+		}
 	}
 	stats := s.a.current.Load().sup.Stats()
 	for i := range stats {

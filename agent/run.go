@@ -47,6 +47,7 @@ type agent struct {
 	reload  *reloader
 	metrics *metricsHandler
 	prep    *preparation // of the programs' start
+	users   *userStep    // nil where the settings have none
 
 	settings   atomic.Pointer[config.Config]
 	current    atomic.Pointer[generation]
@@ -69,7 +70,7 @@ func Run(ctx context.Context, opts Options) int {
 	defer a.undo()
 	signals := notifySignals()
 	defer signals.stop()
-	first, err := a.src.load()
+	first, err := a.loadFirst()
 	if err == nil {
 		err = a.start(first)
 	}
@@ -81,6 +82,22 @@ func Run(ctx context.Context, opts Options) int {
 	a.finish()
 	a.log.Info("ended", "code", code)
 	return code
+}
+
+// loadFirst makes the users of the settings, whom programs may name, and loads everything.
+func (a *agent) loadFirst() (*loaded, error) {
+	if cfg, err := a.src.settings(); err == nil {
+		a.makeUsers(cfg)
+	} // load says what is wrong
+	l, err := a.src.load()
+	if err != nil && a.users != nil {
+		for _, item := range a.users.items() {
+			if item.State == itemFailed {
+				err = errors.Join(err, fmt.Errorf("cannot make the user %q: %s", item.Name, item.Detail))
+			}
+		}
+	}
+	return l, err
 }
 
 func (o Options) withDefaults() Options {
@@ -243,6 +260,7 @@ const (
 // finish ends what is left when the programs have been stopped.
 func (a *agent) finish() {
 	a.reload.stop()
+	a.prep.close()
 	a.proxy.Close()
 	a.ssh.Close()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), restGrace+killGrace, errors.New("too slow"))

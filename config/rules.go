@@ -75,8 +75,17 @@ func (c *Config) checkFields(path string, v reflect.Value, ps *Problems) {
 	}
 }
 
+// startRules are the rules of users, seed and hooks.
+var startRules = map[string]func(string) string{
+	"account": checkAccount, "id": checkID, "owner": checkOwner, "mode": checkMode, "variable": checkVariable,
+	"realpath": checkRealPath, "hookname": checkHookName,
+}
+
 // checkValue applies the rule that a check tag names; "" means that the value is good.
 func checkValue(rule string, v reflect.Value) string {
+	if check := startRules[rule]; check != nil {
+		return check(v.String())
+	}
 	switch rule {
 	case "":
 		return ""
@@ -111,20 +120,6 @@ func checkValue(rule string, v reflect.Value) string {
 		return checkHeaderValue(v.String())
 	case "username":
 		return checkUserName(v.String())
-	case "account":
-		return checkAccount(v.String())
-	case "id":
-		return checkID(v.String())
-	case "owner":
-		return checkOwner(v.String())
-	case "mode":
-		return checkMode(v.String())
-	case "variable":
-		return checkVariable(v.String())
-	case "realpath":
-		return checkRealPath(v.String())
-	case "hookname":
-		return checkHookName(v.String())
 	case "modelname":
 		return checkModelName(v.String())
 	case "modelurl":

@@ -24,8 +24,12 @@ var table = map[string][]string{
 	"sshd/wire":  {},
 
 	"agent/ctl": {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
+	"boot/seed":  {},
+	"boot/users": {"boot/seed", "config"},
+	"boot/hooks": {"config", "internal/proc"},
+
 	"agent": {
-		"agent/ctl", "config", "internal/proc", "internal/probe", "metrics", "proxy",
+		"agent/ctl", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "proxy",
 		"sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
 	},
 	"cmd/inpod": {"agent", "agent/ctl", "config", "sshd/files", "sshd/scp", "sshd/sftp"},

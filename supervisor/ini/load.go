@@ -37,6 +37,8 @@ type Options struct {
 	// Strict makes errors of the warnings about what was not understood: unknown keys, sections
 	// that look like a misspelt one, commands that cannot be split.
 	Strict bool
+	// Planned are users, by name, that do not have to exist yet, and their numbers; -1 is not known.
+	Planned map[string]int
 }
 
 // loader holds what is known while one Load runs.
@@ -86,7 +88,7 @@ func newLoader(opts Options) *loader {
 		host:  opts.Hostname,
 		doc:   newDocument(),
 		keys:  newKeyTable(),
-		users: &accounts{passwd: "/etc/passwd", group: "/etc/group"},
+		users: &accounts{passwd: "/etc/passwd", group: "/etc/group", planned: opts.Planned},
 		rank:  map[string]int{},
 		dirs:  map[string]bool{},
 		seen:  map[Problem]bool{},
