@@ -50,13 +50,14 @@ type run struct {
 	over    bool
 	reason  string // why it is over
 	restart bool
+	begun   bool // the programs may start: what comes before them is done
 	hooks   []chan struct{}
 }
 
 // loop owns the phase. It returns the exit code when the programs of the last generation are stopped.
 func (a *agent) loop(ctx context.Context, l *loaded, sigs *signals) int {
 	defer close(a.ended)
-	r := &run{a: a}
+	r := &run{a: a, begun: len(a.prep.steps) == 0}
 	for begun := false; ; begun = true {
 		gen, err := a.newGeneration(l, a.prep.passed)
 		if err != nil {
@@ -99,7 +100,7 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 	defer ticker.Stop()
 	r.checkReady(ticker)
 	prepared := r.a.prep.done
-	if !r.a.prep.busy() {
+	if r.begun {
 		prepared = nil
 	}
 	for !r.over {
@@ -209,6 +210,7 @@ const interrupted = 128 + int(syscall.SIGTERM)
 
 // prepared goes on when everything is there that the programs need, and ends the agent otherwise.
 func (r *run) prepared(err error) {
+	r.begun = true
 	if err == nil {
 		r.a.log.Info("prepared; the programs are started", "took", r.a.uptime().String())
 		return
@@ -231,7 +233,7 @@ func (r *run) begin(reason string) {
 		return
 	}
 	if r.a.prep.busy() { // nobody has been served yet
-		if r.a.opts.Main != nil {
+		if len(r.a.opts.Main) > 0 {
 			r.code = interrupted
 		}
 		r.end(reason)
