@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian or Ubuntu packages that a make target needs, and says so. Does nothing when they are there.
 #
-#   install.sh SET…     sets: demo, test, bench, lint
+#   install.sh SET…     sets: demo, test, bench, lint, images
 set -euo pipefail
 
 declare -A sets=(
@@ -14,6 +14,9 @@ declare -A sets=(
             rsync git putty-tools dropbear-bin python3-paramiko ansible-core mount"
     # The peers of the proxy and a load generator, beside the set test.
     [bench]="wrk"
+    # A Docker, the other builders, what makes a base image and another architecture out of Debian's packages, and clients.
+    [images]="docker.io iptables buildah runc mmdebstrap qemu-user-static
+            ca-certificates curl openssh-client sshpass"
     [lint]="shellcheck binutils"
 )
 
