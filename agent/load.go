@@ -68,6 +68,7 @@ func (s source) load() (*loaded, error) {
 		file = config.DefaultFile
 	}
 	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
+	l.files = append(l.files, cfg.SourceFiles...)
 	for _, r := range cfg.Proxy.Routes {
 		if r.TLSCert != "" {
 			l.files = append(l.files, r.TLSCert, r.TLSKey)

@@ -41,6 +41,9 @@ type Config struct {
 	// Warnings are problems that stop nothing: variables that look like settings but are none.
 	Warnings Problems `key:"-"`
 
+	// SourceFiles are those of proxy.sources. What they say is in Proxy.Routes.
+	SourceFiles []string `key:"-"`
+
 	origins  map[string]origin // where each key that is set was set
 	fallback []string          // socket paths to try when admin.socket is not set
 }

@@ -61,6 +61,8 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 	for _, p := range c.expandAll(env) {
 		d.problems, d.unread = append(d.problems, p), append(d.unread, p.Key)
 	}
+	d.problems = append(d.problems, c.applySources()...)
+	c.applyPresets()
 	c.derive(env, opts.UID)
 	if len(d.problems) == 0 {
 		d.problems = c.validate()

@@ -66,6 +66,7 @@ proxy:
   max_connections: 0
   debug: false
   routes: []
+  sources: []
   access_log:
     sample: 0
     slow: 0s
@@ -212,16 +213,16 @@ inpod.yaml:3: supervisor.auto_update: "maybe" is not true or false`,
 		{
 			"routes", "proxy:\n  routes:\n  - {path: x, timeout: 0s}\n  - {listen: '8080', upstream: 'http://127.0.0.1:8000/'}\n  - {listen: ':9880', upstream: '8000'}\n  - {listen: 'a:99999', upstream: ':8000'}\n  -\n", nil,
 			`inpod.yaml:3: proxy.routes[0].listen: is missing
-inpod.yaml:3: proxy.routes[0].upstream: is missing
 inpod.yaml:3: proxy.routes[0].path: "x" does not begin with a /; did you mean /x?
 inpod.yaml:3: proxy.routes[0].timeout: 0s is too short; want more than 0s
+inpod.yaml:3: proxy.routes[0].upstream: is missing
 inpod.yaml:4: proxy.routes[1].listen: "8080" is a bare port; did you mean :8080?
 inpod.yaml:4: proxy.routes[1].upstream: "http://127.0.0.1:8000/" is a URL; want host:port, such as 127.0.0.1:8000
 inpod.yaml:5: proxy.routes[2].upstream: "8000" has no host; did you mean 127.0.0.1:8000?
 inpod.yaml:5: proxy.routes[2].listen: ":9880" is taken by admin.listen (":9880")
 inpod.yaml:6: proxy.routes[3].listen: "a:99999" has no valid port; want 1 to 65535
 inpod.yaml:6: proxy.routes[3].upstream: ":8000" has no host; did you mean 127.0.0.1:8000?
-inpod.yaml:7: proxy.routes[4]: is empty; want {listen: …, upstream: …}`,
+inpod.yaml:7: proxy.routes[4]: is empty; want {listen: …}`,
 		},
 		{
 			"same route twice, and a circle", "proxy:\n  routes:\n  - {listen: ':80', upstream: '127.0.0.1:80'}\n  - {listen: ':80', path: /, upstream: 'b:1'}", nil,

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ type Model struct {
 	URL    string `key:"url" default:"" check:"modelurl" expand:"env" mask:"query" doc:"Where it is: http:// or https://, s3://BUCKET/KEY or s3://BUCKET/PREFIX/ (everything below it), oci://REGISTRY/REPOSITORY:TAG or @DIGEST, file:///PATH or an absolute path; or JSON that names several, {\"SUB\": \"URL\", …}, as for models[].models. Where it is ${VARIABLE:-} and that is not set, nothing is fetched."`
 	To     string `key:"to" default:"" check:"realpath" expand:"env" doc:"Directory that the model is in when it is there. A single file is put into it under the last name of its URL. Empty: /models/NAME. What is there already is replaced only if inpod put it there."`
 	SHA256 string `key:"sha256" default:"" check:"sha256" expand:"env" doc:"SHA-256 of the one file that url names, as 64 hexadecimal digits; of a registry's artifact that of its manifest. Where it is given and the model is there, nobody is asked whether it has changed."`
-	Unpack string `key:"unpack" default:"auto" enum:"auto|on|off" doc:"Archives (tar, gzip, zstd, zip) are unpacked. auto: what is an archive by its name and by its content; formats that are archives inside, such as .pt, .npz or .mar, stay as they are. on: whatever its name is; anything else is an error. off: never."`
+	Unpack string `key:"unpack" default:"auto" enum:"auto|on|off" doc:"Archives (tar, tar.gz, zip) are unpacked. auto: what is an archive by its name and by its content; formats that are archives inside, such as .pt, .npz or .mar, stay as they are. on: whatever its name is; anything else is an error. off: never."`
 	Path   string `key:"path" default:"" check:"subpath" expand:"env" doc:"Directory inside the archive or the image whose content is the model, such as resnet-50 or models. The rest is left out. Empty: everything."`
 
 	MaxSize    Size          `key:"max_size" default:"0" check:"notnegative" doc:"Bytes that the model may have when it is unpacked. 0: what the disk holds."`
@@ -68,10 +69,9 @@ func subModels(s string) ([]SubModel, error) {
 		return nil, fmt.Errorf(`want {"name": "URL", …}: %w`, err)
 	}
 	subs := make([]SubModel, 0, len(urls))
-	for name, u := range urls {
-		subs = append(subs, SubModel{Name: name, URL: u})
+	for _, name := range slices.Sorted(maps.Keys(urls)) {
+		subs = append(subs, SubModel{Name: name, URL: urls[name]})
 	}
-	slices.SortFunc(subs, func(a, b SubModel) int { return strings.Compare(a.Name, b.Name) })
 	return subs, nil
 }
 

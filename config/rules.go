@@ -33,7 +33,11 @@ func (c *Config) validate() Problems {
 	var ps Problems
 	c.checkFields("", reflect.ValueOf(c).Elem(), &ps)
 	report := func(key, format string, args ...any) {
-		ps = append(ps, c.origins[key].problem(key, format, args...))
+		from, ok := c.origins[key]
+		if !ok { // what is missing is told where it is missing
+			from = c.origins[key[:max(0, strings.LastIndexByte(key, '.'))]]
+		}
+		ps = append(ps, from.problem(key, format, args...))
 	}
 	if c.Drain.Deadline < c.Drain.Delay && c.Drain.Delay > 0 {
 		key := "drain.deadline"
@@ -78,7 +82,7 @@ func (c *Config) checkFields(path string, v reflect.Value, ps *Problems) {
 // startRules are the rules of users, seed and hooks.
 var startRules = map[string]func(string) string{
 	"account": checkAccount, "id": checkID, "owner": checkOwner, "mode": checkMode, "variable": checkVariable,
-	"realpath": checkRealPath, "hookname": checkHookName,
+	"realpath": checkRealPath, "hookname": checkHookName, "preset": checkPreset,
 }
 
 // checkValue applies the rule that a check tag names; "" means that the value is good.
@@ -95,6 +99,11 @@ func checkValue(rule string, v reflect.Value) string {
 		}
 		return checkAddress(v.String(), "listen")
 	case "upstream":
+		return checkAddress(v.String(), "upstream")
+	case "routeupstream":
+		if v.String() == "" {
+			return "" // checkRoutes knows whether it is missing
+		}
 		return checkAddress(v.String(), "upstream")
 	case "path":
 		return checkPath(v.String())
