@@ -64,6 +64,7 @@ func (a *agent) registry() *prometheus.Registry {
 		}
 		return list
 	}))
+	reg.MustRegister(a.prep.collectors()...)
 	return reg
 }
 

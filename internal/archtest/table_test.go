@@ -8,6 +8,7 @@ var table = map[string][]string{
 	"internal/proc":     {},
 	"internal/probe":    {"internal/proc"},
 	"metrics":           {"config"},
+	"models":            {"config"},
 	"proxy":             {"config", "proxy/http1", "proxy/poll"},
 	"proxy/http1":       {},
 	"proxy/poll":        {},
@@ -23,13 +24,13 @@ var table = map[string][]string{
 	"sshd/sftp":  {"sshd/files"},
 	"sshd/wire":  {},
 
-	"agent/ctl": {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
+	"agent/ctl":  {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
 	"boot/seed":  {},
 	"boot/users": {"boot/seed", "config"},
 	"boot/hooks": {"config", "internal/proc"},
 
 	"agent": {
-		"agent/ctl", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "proxy",
+		"agent/ctl", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "models", "proxy",
 		"sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
 	},
 	"cmd/inpod": {"agent", "agent/ctl", "config", "sshd/files", "sshd/scp", "sshd/sftp"},
@@ -42,7 +43,7 @@ var black = map[string][]string{
 	"bench": {"bench", "e2e", "supervisor", "supervisor/xmlrpc"},
 
 	"examples": {"examples", "e2e"},
-	"images":   {"images"},                // their linter runs docker
+	"images":   {"images"},                   // their linter runs docker
 	"docs":     {"config", "supervisor/ini"}, // the reference is held against the code
 }
 
@@ -50,6 +51,8 @@ var black = map[string][]string{
 var owner = map[string][]string{
 	"github.com/valyala/fasthttp": {"proxy"},
 	"golang.org/x/crypto/ssh":     {"sshd"},
+	"oras.land/oras-go/":          {"models"},
+	"github.com/aws/":             {"models"},
 	"github.com/pkg/sftp":         {"sshd"},
 	"k8s.io/":                     {"injector", "cmd/inpod-injector"},
 	"sigs.k8s.io/":                {"injector", "cmd/inpod-injector"},
