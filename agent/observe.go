@@ -65,6 +65,9 @@ func (a *agent) registry() *prometheus.Registry {
 		return list
 	}))
 	reg.MustRegister(a.prep.collectors()...)
+	if info := podInfo(a.opts.Env); info != nil {
+		reg.MustRegister(info)
+	}
 	return reg
 }
 
