@@ -69,6 +69,7 @@ func (u *unit) openWork(ctx context.Context, p *place) (*work, error) {
 		return nil, err
 	}
 	if p.changed() {
+		_ = os.Remove(w.dir) // we may have made it, and nobody else has it
 		w.close()
 		return nil, errQuicker
 	}
