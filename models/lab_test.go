@@ -270,14 +270,13 @@ func newCutter(t *testing.T, to string, after func(n int64) (bytes int64, cut bo
 	}
 	c := &cutter{addr: "http://" + ln.Addr().String()}
 	t.Cleanup(func() { _ = ln.Close() })
-	var conns atomic.Int64
 	go func() {
-		for {
+		for n := int64(1); ; n++ {
 			down, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			n := conns.Add(1)
+			limit, cut := after(n)
 			go func() {
 				defer down.Close()
 				up, err := net.Dial("tcp", strings.TrimPrefix(to, "http://"))
@@ -286,7 +285,6 @@ func newCutter(t *testing.T, to string, after func(n int64) (bytes int64, cut bo
 				}
 				defer up.Close()
 				go func() { _, _ = io.Copy(up, down) }()
-				limit, cut := after(n)
 				if !cut {
 					_, _ = io.Copy(down, up)
 					return
