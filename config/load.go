@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,11 +72,12 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 		d.problems = append(d.problems, dropUnread(c.validate(), d.unread)...)
 	}
 	if len(d.problems) > 0 {
-		slices.SortStableFunc(d.problems, func(a, b Problem) int {
+		sort.SliceStable(d.problems, func(i, j int) bool {
+			a, b := &d.problems[i], &d.problems[j]
 			if a.Env != b.Env {
-				return strings.Compare(a.Env, b.Env)
+				return a.Env < b.Env
 			}
-			return a.Line - b.Line
+			return a.Line < b.Line
 		})
 		return nil, d.problems
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -113,11 +114,12 @@ func newLoader(opts Options) *loader {
 }
 
 func sortProblems(ps []Problem, rank map[string]int) {
-	slices.SortStableFunc(ps, func(a, b Problem) int {
-		if d := rank[a.File] - rank[b.File]; d != 0 {
-			return d
+	sort.SliceStable(ps, func(i, j int) bool {
+		a, b := &ps[i], &ps[j]
+		if rank[a.File] != rank[b.File] {
+			return rank[a.File] < rank[b.File]
 		}
-		return a.Line - b.Line
+		return a.Line < b.Line
 	})
 }
 
