@@ -38,6 +38,8 @@ debian() {
         --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Apt::Install-Recommends "false"' \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/etc/hostname "$1"/etc/resolv.conf' \
         bookworm "$dir/root"
+    # As the real one does: what apt downloads is gone before the layer is made.
+    echo 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };' >"$dir/root/etc/apt/apt.conf.d/docker-clean"
     # The machine's own certificates: pip, npm and curl in a build go the same way as here.
     cp /usr/local/share/ca-certificates/*.crt "$dir/root/usr/local/share/ca-certificates/" 2>/dev/null || true
     chroot "$dir/root" update-ca-certificates >/dev/null 2>&1
