@@ -83,19 +83,20 @@ func New(models []config.Model, o Options) *Fetcher {
 // Len is how many units there are.
 func (f *Fetcher) Len() int { return len(f.units) }
 
-// Run fetches, and returns when all models are there that the start waits for; those in the background go on until ctx
-// ends. The first failure ends the others: its error names the model and says what can be done.
+// Run fetches, in the order of the settings, and returns when all models are there that the start waits for. Those in the
+// background come after them, and go on until ctx ends. The first failure ends the others: its error names the model and
+// says what can be done.
 func (f *Fetcher) Run(ctx context.Context) error {
 	waited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
 	for _, u := range f.units {
-		if u.model.Background {
-			f.behind.Go(func() { f.keepTrying(ctx, u) })
+		if u.model.Background || !f.take(waited) {
 			continue
 		}
 		all.Go(func() {
-			if err := f.fetch(waited, u); err != nil && waited.Err() == nil {
+			defer f.give()
+			if err := u.run(waited); err != nil && waited.Err() == nil {
 				cancel(fmt.Errorf("cannot fetch the model %q: %w", u.name, err))
 			}
 		})
@@ -104,29 +105,40 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	if err := context.Cause(waited); err != nil {
 		return err
 	}
+	for _, u := range f.units {
+		if u.model.Background {
+			f.behind.Go(func() { f.keepTrying(ctx, u) })
+		}
+	}
 	return nil
 }
 
 // Close returns when nothing is fetched in the background any more: the context of Run must have ended.
 func (f *Fetcher) Close() { f.behind.Wait() }
 
-// fetch fetches one unit when there is a place.
-func (f *Fetcher) fetch(ctx context.Context, u *unit) error {
+// take waits for a place; false when ctx has ended.
+func (f *Fetcher) take(ctx context.Context) bool {
 	select {
 	case f.places <- struct{}{}:
-		defer func() { <-f.places }()
+		return true
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	}
-	return u.run(ctx)
 }
+
+func (f *Fetcher) give() { <-f.places }
 
 // laterPeriod is the time between two attempts at a model in the background that failed for good.
 const laterPeriod = 5 * time.Minute
 
 // keepTrying fetches in the background: what failed for good, by its own account, is tried again later.
 func (f *Fetcher) keepTrying(ctx context.Context, u *unit) {
-	for f.fetch(ctx, u) != nil {
+	for f.take(ctx) {
+		err := u.run(ctx)
+		f.give()
+		if err == nil {
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
