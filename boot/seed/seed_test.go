@@ -409,3 +409,35 @@ func TestFullAndReadOnly(t *testing.T) {
 		}
 	}
 }
+
+// Several pods may have the same volume: one fills it, the others find it filled.
+func TestSharedVolume(t *testing.T) {
+	from, to := tree(t), filepath.Join(t.TempDir(), "to")
+	t.Cleanup(func() { _ = os.Chmod(to+"/a/b", 0o755) })
+	if err := os.WriteFile(from+"/large", make([]byte, 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const pods = 6
+	results := make(chan Result, pods)
+	for range pods {
+		go func() {
+			r, err := Fill(context.Background(), Options{From: from, To: to, UID: Unchanged, GID: Unchanged, Mode: Unchanged})
+			if err != nil {
+				t.Error(err)
+			}
+			results <- r
+		}()
+	}
+	filled := 0
+	for range pods {
+		if r := <-results; r == Filled {
+			filled++
+		} else if r != HadData {
+			t.Errorf("got %v", r)
+		}
+	}
+	if filled != 1 {
+		t.Errorf("%d of them filled it", filled)
+	}
+	sameTree(t, from, to)
+}
