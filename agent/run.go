@@ -135,7 +135,7 @@ func (a *agent) onExit(f func()) { a.cleanup = append(a.cleanup, f) }
 // start sets up everything that must be there before the first program, and nothing else: listeners are bound, so
 // that a busy port is an error while nothing runs yet, but what answers on them is made while programs start.
 func (a *agent) start(l *loaded) error {
-	for _, step := range []func(*loaded) error{a.startLog, a.startHost, a.startReaper, a.startListeners, a.startPreparation} {
+	for _, step := range []func(*loaded) error{a.startLog, a.startHost, a.startReaper, a.startSource, a.startListeners, a.startPreparation} {
 		if err := step(l); err != nil {
 			return err
 		}

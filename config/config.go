@@ -64,6 +64,7 @@ type Admin struct {
 // Supervisor is the supervisor section.
 type Supervisor struct {
 	Include    []string `key:"include" default:"[/etc/supervisord/*.ini, /etc/supervisor/conf.d/*.conf, /etc/inpod/programs/*.ini]" check:"path" doc:"Globs of ini files with programs, read in addition to the file that -c names."`
+	Source     []string `key:"source" default:"[]" check:"realpath" doc:"Shell files, such as /etc/profile, whose variables hooks, programs and sessions get. Run at the start, in bash or else /bin/sh. One that is missing is skipped, one that fails is a warning."`
 	AutoUpdate bool     `key:"auto_update" default:"false" doc:"Add, restart and remove programs as soon as their files change. When false they wait for update, as with supervisord."`
 }
 

@@ -36,6 +36,7 @@ supervisor:
   - "/etc/supervisord/*.ini"
   - "/etc/supervisor/conf.d/*.conf"
   - "/etc/inpod/programs/*.ini"
+  source: []
   auto_update: false
 ssh:
   listen: ":2222"

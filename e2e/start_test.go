@@ -112,6 +112,26 @@ hooks:
 	a.wantExit("exit 0")
 }
 
+// Variables that an image sets in its profile, for a command that no login shell runs.
+func TestSource(t *testing.T) {
+	t.Parallel()
+	s := setup{files: map[string]string{
+		"profile":    "echo noise; echo more >&2; export FROM_PROFILE='two words' PATH=/usr/bin:/bin\nlocal_only=1\n",
+		"broken":     "exit 3\n",
+		"inpod.yaml": "supervisor: {source: [DIR/profile, DIR/nosuch, DIR/broken]}\n",
+	}, env: []string{"KEPT=yes", "PATH=/opt/tool/bin:/usr/bin:/bin"}}
+	a := prepare(t, s)
+	a.write("inpod.yaml", strings.ReplaceAll(s.files["inpod.yaml"], "DIR", a.dir))
+	s.args = []string{"--config", a.path("inpod.yaml"), "--", "/bin/sh", "-c", `echo "got <$FROM_PROFILE> <$KEPT> <$PATH> <$local_only>"; exit 9`}
+	a.launch(s)
+	a.wantExit("exit 9")
+	for _, want := range []string{"got <two words> <yes> </opt/tool/bin:/usr/bin:/bin> <>", "nosuch", "broken\",\"error\":"} {
+		if !strings.Contains(a.d.Output(), want) {
+			t.Errorf("no %s in the output", want)
+		}
+	}
+}
+
 // What ends the start, and how.
 func TestStartFails(t *testing.T) {
 	t.Parallel()
