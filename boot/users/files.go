@@ -150,7 +150,11 @@ func (db *database) write() error {
 			continue
 		}
 		if err := replace(t.path, t.bytes(), t.mode); err != nil {
-			return fmt.Errorf("cannot write %s: %w", t.path, bare(err))
+			hint := ""
+			if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+				hint = "; making users needs root and an /etc that can be written"
+			}
+			return fmt.Errorf("cannot write %s: %w%s", t.path, bare(err), hint)
 		}
 	}
 	return nil
@@ -178,7 +182,12 @@ func replace(path string, b []byte, mode os.FileMode) error {
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Chmod(mode))
 	if uid >= 0 && uid != os.Geteuid() || gid >= 0 && gid != os.Getegid() {
-		err = errors.Join(err, f.Chown(uid, gid))
+		if chown := f.Chown(uid, gid); errors.Is(chown, fs.ErrPermission) && err == nil {
+			// Root without the right to change owners can still write to what is there.
+			return errors.Join(f.Close(), os.WriteFile(path, b, mode))
+		} else if chown != nil {
+			err = errors.Join(err, chown)
+		}
 	}
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {

@@ -273,7 +273,8 @@ func (m *Maker) home(ctx context.Context, acc *account, r *Result) error {
 	}
 	if uid, gid := owner(home); uid != acc.uid && (missing || uid == 0) || missing && gid != acc.gid {
 		if err := os.Chown(home, acc.uid, acc.gid); err != nil {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("the home directory stays root's: %v", err))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the home directory cannot be made the user's, and stays as it is: %v", bare(err)))
+			return nil
 		}
 	}
 	if acc.oldUID >= 0 && acc.oldUID != acc.uid {

@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := m.Make(t.Context(), config.User{Name: "a"}); err == nil || !strings.Contains(err.Error(), "/etc/group: permission denied") {
+	if _, err := m.Make(t.Context(), config.User{Name: "a"}); err == nil || !strings.Contains(err.Error(), "/etc/group: permission denied; making users needs root") {
 		t.Errorf("got %v", err)
 	}
 	t.Cleanup(func() { _ = os.Chmod(m.Root+"/etc", 0o755) })
