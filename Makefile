@@ -57,7 +57,7 @@ fuzz: ## Every fuzz target for FUZZTIME (30s)
 	@hack/fuzz.sh $(FUZZTIME)
 
 bench: ## Measure beside supervisord, tini, s6, nginx, HAProxy, queue-proxy; writes bench/RESULTS.md
-	@hack/install.sh test bench
+	@hack/install.sh test bench images
 	$(GO) run ./bench
 
 docs: ## Regenerate docs/reference

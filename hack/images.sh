@@ -7,7 +7,9 @@
 #   DOCKER=docker           the client; DOCKER_BUILDKIT=0 or 1 chooses its builder
 #   BASE_IMAGE=debian:12-slim
 #   BUILD_ARGS="--network host"   further arguments of docker build
-# Where no registry can be reached, debian:12-slim is made with mmdebstrap from Debian's packages.
+# Where no registry can be reached, debian:12-slim is made with mmdebstrap from Debian's packages. An image whose parts come
+# from elsewhere says so by an ARG …_SOURCE=https://…; where that cannot be reached it is passed over when all are built, and
+# is an error (exit code 3) when it was named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +35,7 @@ debian() {
         < <(apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until|Check-Date|Retries) ' | grep -v '""')
     # shellcheck disable=SC2016 # mmdebstrap expands it
     mmdebstrap --quiet --variant=minbase --include=ca-certificates "${options[@]}" \
+        --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Apt::Install-Recommends "false"' \
@@ -85,6 +88,17 @@ build() {
     echo "inpod/$name:$tag"
 }
 
+# reachable NAME: whether what the image fetches can be had; says what cannot.
+reachable() {
+    local url
+    while read -r url; do
+        if ! curl -s -o /dev/null --max-time 20 "$url"; then
+            echo "images.sh: images/$1 cannot be built here: $url cannot be reached" >&2
+            return 1
+        fi
+    done < <(sed -nE 's/^ARG [A-Z0-9_]*_SOURCE="?(https?:[^" ]+).*/\1/p' "images/$1/Dockerfile")
+}
+
 [ -x bin/inpod ] || { echo "images.sh: there is no bin/inpod: make build" >&2; exit 1; }
 names=("$@")
 if [ $# = 0 ]; then
@@ -99,4 +113,10 @@ for name in "${names[@]}"; do
 done
 # Everything has the binary from base; where nothing changed it takes a moment.
 [ "${names[0]}" = base ] || build base >/dev/null
-for name in "${names[@]}"; do build "$name"; done
+for name in "${names[@]}"; do
+    if reachable "$name"; then
+        build "$name"
+    elif [ $# -gt 0 ]; then
+        exit 3
+    fi
+done

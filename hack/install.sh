@@ -15,8 +15,9 @@ declare -A sets=(
     # The peers of the proxy and a load generator, beside the set test.
     [bench]="wrk"
     # A Docker, the other builders, what makes a base image and another architecture out of Debian's packages, and clients.
-    [images]="docker.io iptables buildah runc mmdebstrap qemu-user-static
-            ca-certificates curl openssh-client sshpass"
+    [images]="docker.io iptables buildah runc mmdebstrap qemu-user-static qemu-user faketime
+            ca-certificates curl openssh-client sshpass sshfs fuse3 chromium fonts-dejavu-core fonts-wqy-microhei
+            python3-websocket bsdutils iproute2"
     [lint]="shellcheck binutils"
 )
 

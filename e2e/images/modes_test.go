@@ -153,9 +153,9 @@ func (c *container) noZombies() {
 	}
 	last := ""
 	await(c.t, "no zombie", func() bool {
-		last = must(c.t, "top", c.id, "-eo", "stat,pid,comm")
+		last = must(c.t, "top", c.id, "-eo", "stat,pid,args")
 		for line := range strings.Lines(last) {
-			if strings.HasPrefix(line, "Z") || strings.Contains(line, "sleep") {
+			if strings.HasPrefix(line, "Z") || strings.Contains(line, "sleep 0.05") {
 				return false
 			}
 		}
