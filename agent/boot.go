@@ -29,7 +29,7 @@ const (
 
 // StartItem is one element of /api/v1/start: one thing that is done before the programs are started.
 type StartItem struct {
-	Kind     string  `json:"kind"` // user, seed, hook or model
+	Kind     string  `json:"kind"` // user, seed, files, hook or model
 	Name     string  `json:"name"`
 	State    string  `json:"state"` // waiting, running, done, failed or skipped
 	Detail   string  `json:"detail,omitempty"`
@@ -54,7 +54,7 @@ type preparation struct {
 // without any starts its programs at once.
 func (a *agent) newPreparation(l *loaded) *preparation {
 	p := &preparation{done: make(chan struct{}), passed: make(chan struct{})}
-	for _, make := range []func(*loaded) step{a.usersMade, a.seedStep, a.hookStep, a.modelStep} {
+	for _, make := range []func(*loaded) step{a.usersMade, a.seedStep, a.fileStep, a.hookStep, a.modelStep} {
 		if s := make(l); s != nil {
 			p.steps = append(p.steps, s)
 		}

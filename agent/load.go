@@ -69,6 +69,11 @@ func (s source) load() (*loaded, error) {
 	}
 	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
 	l.files = append(l.files, cfg.SourceFiles...)
+	for _, f := range cfg.Files {
+		if f.From != "" {
+			l.files = append(l.files, f.From)
+		}
+	}
 	for _, r := range cfg.Proxy.Routes {
 		if r.TLSCert != "" {
 			l.files = append(l.files, r.TLSCert, r.TLSKey)

@@ -113,7 +113,7 @@ func newState(a *agent) *state {
 	s.reloads = desc("config_reloads_total", "Times that the configuration was read again, by result.", "result")
 	s.hooks[0] = desc("hook_seconds", "How long the hook took, or has taken.", "hook")
 	s.hooks[1] = desc("hook_exit_code", "Exit code of the hook, 128 + the signal that ended it, or -1 when it could not be started. Absent until its end.", "hook")
-	s.failed = desc("start_failed", "1 for what failed before the programs were started: a user, seed, hook or model.", "kind", "name")
+	s.failed = desc("start_failed", "1 for what failed before the programs were started: a user, seed, files, a hook or a model.", "kind", "name")
 	program("state", "State of the program as Supervisor numbers it: 0 stopped, 10 starting, 20 running, 30 backoff, 40 stopping, 100 exited, 200 fatal.",
 		gauge, func(p *supervisor.ProgramStats) float64 { return float64(p.State) })
 	program("up", "1 while the program is RUNNING.", gauge, func(p *supervisor.ProgramStats) float64 { return truth(p.State == supervisor.Running) })

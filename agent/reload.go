@@ -113,6 +113,7 @@ func (r *reloader) now(reason string) error {
 		return err
 	}
 	r.replace(next)
+	r.a.rewriteFiles(next.cfg)
 	r.programs(old.ini, next)
 	return nil
 }

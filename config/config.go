@@ -30,9 +30,10 @@ type Config struct {
 	Proxy      Proxy      `key:"proxy" doc:"HTTP routes to the servers in this pod."`
 	Drain      Drain      `key:"drain" doc:"How the pod goes down."`
 
-	Users []User `key:"users" default:"[]" doc:"Users that are made in the container, before anything else."`
-	Seed  []Seed `key:"seed" default:"[]" doc:"Data of the image that empty volumes get, before hooks."`
-	Hooks []Hook `key:"hooks" default:"[]" doc:"Commands that run before the programs are started, one after the other. The admin server and SSH are up meanwhile, and the pod is not ready."`
+	Users []User  `key:"users" default:"[]" doc:"Users that are made in the container, before anything else."`
+	Seed  []Seed  `key:"seed" default:"[]" doc:"Data of the image that empty volumes get, before hooks."`
+	Files []Files `key:"files" default:"[]" doc:"Texts that hold several files, which are written before hooks."`
+	Hooks []Hook  `key:"hooks" default:"[]" doc:"Commands that run before the programs are started, one after the other. The admin server and SSH are up meanwhile, and the pod is not ready."`
 
 	Models []Model `key:"models" default:"[]" doc:"Models that are fetched after hooks and before the programs are started, two at a time. The pod is not ready before they are there."`
 

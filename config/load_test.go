@@ -78,6 +78,7 @@ drain:
   quiet: 0s
 users: []
 seed: []
+files: []
 hooks: []
 models: []
 `

@@ -15,7 +15,7 @@ func Reference() string {
 
 The file is ` + "`" + DefaultFile + "`" + `, or what ` + "`--config`" + ` names. Every key is optional, and every key outside a list has a
 variable that wins over the file; lists and maps are written there as YAML or JSON, and an empty variable counts as not set.
-A list in the environment replaces the whole list of the file. Items of ` + "`users`, `seed` and `hooks` take variables: `${NAME}`, or `${NAME:-default}`" + `
+A list in the environment replaces the whole list of the file. Items of ` + "`users`, `seed`, `files`, `hooks` and `models` take variables: `${NAME}`, or `${NAME:-default}`" + `
 (` + "`$${`" + ` is a ` + "`${`" + ` that is meant); one that is not set and has no default is an error. Unknown keys are errors. Durations are written as ` + "`60s`, `1m30s`, `500ms`" + `, sizes as
 ` + "`64Ki`, `1Mi`, `100Gi`, `1GB`" + ` or in bytes.
 ` + "`inpod check`" + ` prints the settings in effect and everything that is wrong with them.

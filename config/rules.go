@@ -53,6 +53,7 @@ func (c *Config) validate() Problems {
 	c.checkUsers(report)
 	c.checkSeed(report)
 	c.checkHooks(report)
+	c.checkFiles(report)
 	return ps
 }
 

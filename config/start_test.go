@@ -63,6 +63,8 @@ func TestUsersSeedAndHooksProblems(t *testing.T) {
 		"seed: [{from: /a, to: /b}, {from: /c, to: /b/}]":        `f:1: seed[1].to: "/b/" is that of seed[0] too`,
 		"seed: [{from: /a, to: /b, owner: 'x:'}]":                `f:1: seed[0].owner: "x:" is not user, user:group or their numbers`,
 		"seed: [{from: /a, to: /b, mode: 9}]":                    `f:1: seed[0].mode: "9" is not a mode such as 0750`,
+		"files: [{to: /a}]":                                      `f:1: files[0]: want from or from_env, and one of them only`,
+		"files: [{to: /a, from: /b, from_env: C}]":               `f:1: files[0]: want from or from_env, and one of them only`,
 		"hooks: [{name: a}]":                                     `f:1: hooks[0].command: is missing`,
 		"hooks: [{name: a, command: []}]":                        `f:1: hooks[0].command: is empty; want a list of words, or one line`,
 		"hooks: [{name: a b, command: x}]":                       `f:1: hooks[0].name: "a b" is no name for a hook`,

@@ -132,6 +132,33 @@ func TestSource(t *testing.T) {
 	}
 }
 
+// A text with several files, as platforms mount it, becomes files, and again when it changes.
+func TestFilesAtStart(t *testing.T) {
+	t.Parallel()
+	s := setup{
+		files: map[string]string{"programs/p.ini": markProgram, "text": "---a.conf\nport = 1\n---b.txt\nbee\n", "inpod.yaml": `
+files: [{from: "${DIR}/text", to: "${DIR}/config", mode: "0600"}, {from_env: LABELS, to: "${DIR}/config"}]
+hooks: [{name: h, command: "cat $DIR/config/* >$DIR/seen"}]
+`},
+		env: []string{"LABELS=---labels\ncat\ndog\n"},
+	}
+	a := prepare(t, s)
+	s.args = []string{"--config", a.path("inpod.yaml")}
+	a.launch(s)
+	a.untilPhase("ready")
+	if b, _ := os.ReadFile(a.path("seen")); string(b) != "port = 1\nbee\ncat\ndog\n" {
+		t.Errorf("the hook saw %q", b)
+	}
+	a.write("text", "---a.conf\nport = 2\n")
+	a.untilFile("config/a.conf", "port = 2")
+	a.untilFile("config/b.txt", "bee") // nobody knows whose it is
+	a.write("text", "no name\n")
+	a.until("the mistake is told", func() bool {
+		return strings.Contains(a.d.Output(), "line 1: want ---NAME before the first line of a file")
+	})
+	a.untilFile("config/a.conf", "port = 2")
+}
+
 // What ends the start, and how.
 func TestStartFails(t *testing.T) {
 	t.Parallel()

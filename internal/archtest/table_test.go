@@ -24,13 +24,14 @@ var table = map[string][]string{
 	"sshd/sftp":  {"sshd/files"},
 	"sshd/wire":  {},
 
-	"agent/ctl":  {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
-	"boot/seed":  {},
-	"boot/users": {"boot/seed", "config"},
-	"boot/hooks": {"config", "internal/proc"},
+	"agent/ctl":   {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
+	"boot/blocks": {},
+	"boot/seed":   {},
+	"boot/users":  {"boot/seed", "config"},
+	"boot/hooks":  {"config", "internal/proc"},
 
 	"agent": {
-		"agent/ctl", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "models", "proxy",
+		"agent/ctl", "boot/blocks", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "models", "proxy",
 		"sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
 	},
 	"cmd/inpod": {"agent", "agent/ctl", "config", "sshd/files", "sshd/scp", "sshd/sftp"},
