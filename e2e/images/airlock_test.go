@@ -282,3 +282,31 @@ func TestAirlockSecrets(t *testing.T) {
 	}
 	verify(t, "airlock", image)
 }
+
+// Its directories have the same owners whoever builds it: the airlock's user writes in one, and owns none above.
+func TestAirlockBuilders(t *testing.T) {
+	t.Parallel()
+	want := ""
+	for _, image := range []string{build(t, "airlock"), airlockOf(buildKit)(t), airlockOf(buildah)(t)} {
+		c := create(t, image)
+		file := filepath.Join(t.TempDir(), "image.tar")
+		must(t, "export", "-o", file, c.id)
+		out, err := exec.Command("sh", "-c", "tar --numeric-owner -tvf "+file+" etc/inpod opt tmp | awk '{ print $1, $2, $6 }' | sort -k 3").CombinedOutput()
+		if err != nil {
+			t.Fatalf("tar: %v\n%s", err, out)
+		}
+		if want == "" {
+			want = string(out)
+		}
+		if got := string(out); got != want || !strings.Contains(got, "drwxr-xr-x 1000/1000 opt/public/airlock/") || !strings.Contains(got, "0/0 opt/public/\n") {
+			t.Errorf("%s: got\n%s\nwant\n%s", image, got, want)
+		}
+	}
+}
+
+func airlockOf(builder func(*testing.T, string) string) func(*testing.T) string {
+	return func(t *testing.T) string {
+		builder(t, "base")
+		return builder(t, "airlock")
+	}
+}
