@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -157,6 +158,9 @@ func (r *reloader) apply(old, next *loaded) error {
 	}
 	if slices.Compare(old.cfg.SocketPaths(), next.cfg.SocketPaths()) != 0 {
 		r.log.Warn("admin.socket has changed; that takes effect when the agent is started again")
+	}
+	if !reflect.DeepEqual(old.cfg.Models, next.cfg.Models) {
+		r.log.Warn("models have changed; that takes effect when the agent is started again")
 	}
 	return nil
 }
