@@ -176,7 +176,9 @@ func TestModelInTheBackground(t *testing.T) {
 	close(m.goOn)
 	a.until("net is there", func() bool { return a.item("model", "net").State == "done" })
 	a.write("inpod.yaml", "models: []\n")
-	a.until("the change is told", func() bool { return strings.Contains(a.d.Output(), "models have changed; that takes effect when the agent is started again") })
+	a.until("the change is told", func() bool {
+		return strings.Contains(a.d.Output(), "models have changed; that takes effect when the agent is started again")
+	})
 	a.d.Signal(syscall.SIGTERM)
 	a.wantExit("exit 0")
 }
