@@ -80,9 +80,9 @@ func tree(t *testing.T) string {
 	must(os.WriteFile(dir+"/with space\nand line", []byte("x"), 0o444))
 	f, err := os.Create(dir + "/sparse")
 	must(err)
-	_, err = f.WriteAt(bytes.Repeat([]byte("end"), 1000), 64<<20)
+	_, err = f.WriteAt(bytes.Repeat([]byte("end"), 1000), 4<<20)
 	must(err)
-	must(f.Truncate(128 << 20))
+	must(f.Truncate(8 << 20))
 	must(f.Close())
 	_ = unix.Setxattr(dir+"/run.sh", "user.colour", []byte("red"), 0)
 	if os.Getuid() == 0 {
