@@ -7,6 +7,7 @@ package hooks
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,10 @@ type Report struct {
 }
 
 const (
-	shell     = "/bin/sh"
+	shell = "/bin/sh"
+	// defaultPath is for containers that set none.
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 	grace     = 5 * time.Second // from SIGTERM to SIGKILL
 	lastWords = time.Second     // how long the end of the output is waited for, when something else holds it
 	maxLine   = 16 << 10        // longer lines are cut into several
@@ -99,7 +103,7 @@ func (r *Runner) Run(ctx context.Context, h config.Hook) (report Report) {
 		return report
 	}
 	spec.Stdout, spec.Stderr = out.write[0], out.write[1]
-	log.Info("hook started", "command", h.Command)
+	log.Info("hook started", "command", spec.Path) // its words may hold what a variable had
 	status, _, err := r.Reaper.Run(ctx, spec, proc.RunOptions{Grace: grace})
 	out.finish()
 	if err != nil {
@@ -128,7 +132,7 @@ func (r *Runner) spec(h config.Hook) (proc.Spec, error) {
 	if len(argv) == 0 {
 		return proc.Spec{}, errors.New("cannot run an empty command")
 	}
-	path, err := proc.LookPath(argv[0], lookup(r.Env, "PATH"))
+	path, err := proc.LookPath(argv[0], cmp.Or(lookup(r.Env, "PATH"), defaultPath))
 	if err != nil {
 		return proc.Spec{}, err
 	}
