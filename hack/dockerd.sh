@@ -28,12 +28,21 @@ host() {
     return 1
 }
 
+# stale NAME FILE: removes the file of a process number when that is not a process of this name.
+stale() {
+    local pid
+    pid=$(cat "$2" 2>/dev/null) || return 0
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] || rm -f "$2"
+}
+
 start() {
     host && return 3
     [ "$(id -u)" = 0 ] || { echo "dockerd.sh: no dockerd runs, and only root can start one" >&2; return 1; }
     command -v dockerd >/dev/null || { echo "dockerd.sh: dockerd is missing: apt-get install docker.io" >&2; return 1; }
     mkdir -p "$run" "$data"
-    rm -f "$run/pid" # of one that was killed: its number may be somebody else's by now
+    # Of one that was killed: its number may be somebody else's by now, and dockerd would take that for containerd.
+    stale dockerd "$run/pid"
+    stale containerd "$run/exec/containerd/containerd.pid"
     # A session of its own: a Ctrl-C at the tests stops them first, and then this. No standard file is kept open.
     setsid dockerd --data-root "$data" --exec-root "$run/exec" --pidfile "$run/pid" -H "$ours" >"$run/log" 2>&1 </dev/null &
     local pid=$! end=$((SECONDS + 60))

@@ -113,16 +113,6 @@ func (c *container) inspect(format string) string {
 
 func (c *container) running() bool { return c.inspect("{{.State.Running}}") == "true" }
 
-// pid is that of the container's PID 1 on this machine.
-func (c *container) pid() int {
-	c.t.Helper()
-	pid, err := strconv.Atoi(c.inspect("{{.State.Pid}}"))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return pid
-}
-
 // exec runs a command in the container as its user; it has to succeed.
 func (c *container) exec(args ...string) string {
 	c.t.Helper()
@@ -166,9 +156,8 @@ func (c *container) ctl(args ...string) string {
 	return out
 }
 
-// copyIn and copyOut are docker cp.
+// copyIn is docker cp.
 func (c *container) copyIn(from, to string)  { c.t.Helper(); must(c.t, "cp", from, c.id+":"+to) }
-func (c *container) copyOut(from, to string) { c.t.Helper(); must(c.t, "cp", c.id+":"+from, to) }
 
 // logs are both outputs of the container so far.
 func (c *container) logs() string {
