@@ -275,9 +275,9 @@ func TestAirlockSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := append(secrets(t, ""), "--user", "4321:4321", "--read-only", "--tmpfs", "/tmp", "-v", mine+":/opt/public/airlock")
-	any := start(t, image, flags...)
-	any.ready()
-	if out, code := any.sftp(10022, "airlock", airlockPassword, "mkdir new\nls\n"); code != 0 || !strings.Contains(out, "new") {
+	other := start(t, image, flags...)
+	other.ready()
+	if out, code := other.sftp(10022, "airlock", airlockPassword, "mkdir new\nls\n"); code != 0 || !strings.Contains(out, "new") {
 		t.Errorf("as another user: %d %s", code, out)
 	}
 	verify(t, "airlock", image)

@@ -96,7 +96,12 @@ func useNotebook(t *testing.T, c *container, names ...string) notebookReport {
 func TestJupyter(t *testing.T) {
 	t.Parallel()
 	image := build(t, "jupyter")
-	c := create(t, image, "-e", "JUPYTER_TOKEN="+jupyterToken, "-e", "HF_ENDPOINT=https://mirror.example/hf", "-v", volume(t)+":/root")
+	// A platform hands in the password of root as a file.
+	sync := t.TempDir()
+	if err := os.WriteFile(filepath.Join(sync, "root-passwd"), []byte("root:"+homepodPassword+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := create(t, image, "-e", "JUPYTER_TOKEN="+jupyterToken, "-e", "HF_ENDPOINT=https://mirror.example/hf", "-v", volume(t)+":/root", "-v", sync+":/sync")
 	profile := filepath.Join(t.TempDir(), "platform.sh")
 	if err := os.WriteFile(profile, []byte("export LIBCUDA_LOG_LEVEL=0\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -167,6 +172,15 @@ func TestJupyter(t *testing.T) {
 	})
 	if code, took := c.stop(30 * time.Second); code != 0 || took > 15*time.Second {
 		t.Errorf("docker stop: exit code %d after %s", code, took)
+	}
+	// The file was read once and is gone; its password stays, as do the files.
+	if left, err := os.ReadDir(sync); err != nil || len(left) != 0 {
+		t.Errorf("left of the password: %v, %v", left, err)
+	}
+	c.restart()
+	c.ready()
+	if out, code := c.passwordSSH("root", "cat by-sftp.txt"); code != 0 || out != "hello from sftp" {
+		t.Errorf("ssh with the password after a restart: %d %s", code, out)
 	}
 }
 
