@@ -11,10 +11,10 @@ export CGO_ENABLED := 0
 BUILD := $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross demo test test-short lint vuln fuzz bench docs clean
+.PHONY: help build cross images image-lint e2e-images demo test test-short lint vuln fuzz bench docs clean
 
 help: ## Print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/inpod for this machine
 	$(BUILD) -o bin/inpod ./cmd/inpod
@@ -22,6 +22,17 @@ build: ## Build bin/inpod for this machine
 cross: ## Build bin/inpod-linux-amd64 and bin/inpod-linux-arm64
 	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/inpod-linux-amd64 ./cmd/inpod
 	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/inpod-linux-arm64 ./cmd/inpod
+
+images: build ## Build every image of images/ with docker (BASE_IMAGE=debian:12-slim, IMAGES="digits jupyter")
+	@hack/images.sh $(IMAGES)
+
+image-lint: ## Hold the Dockerfiles, and the images that were built, against the rules of images/README.md
+	@$(GO) run ./images/lint
+
+e2e-images: ## Build the images, log in to them, call them, break them (root; starts dockerd where none runs)
+	@hack/install.sh images
+	@$(MAKE) --no-print-directory build
+	@$(GO) tool gotestsum --format testname --format-icons text --hide-summary skipped -- -tags images -count 1 -timeout 45m ./e2e/images
 
 demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
 	@hack/install.sh demo
@@ -46,7 +57,7 @@ fuzz: ## Every fuzz target for FUZZTIME (30s)
 	@hack/fuzz.sh $(FUZZTIME)
 
 bench: ## Measure beside supervisord, tini, s6, nginx, HAProxy, queue-proxy; writes bench/RESULTS.md
-	@hack/install.sh test bench
+	@hack/install.sh test bench images
 	$(GO) run ./bench
 
 docs: ## Regenerate docs/reference

@@ -38,6 +38,7 @@ func (a *agent) adminHandler(trusted bool) http.Handler {
 		"/api/v1/phase":                    get(a.handlePhase),
 		"/api/v1/config":                   get(a.handleConfig),
 		"/api/v1/routes":                   get(a.handleRoutes),
+		"/api/v1/start":                    get(a.handleStart),
 		"/api/v1/sessions":                 get(a.handleSessions),
 		"/api/v1/sessions/{id}/kill":       post(a.handleKillSession),
 		"/api/v1/programs":                 get(a.handlePrograms),

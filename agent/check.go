@@ -17,7 +17,7 @@ func Check(opts CheckOptions) *Report {
 	if env == nil {
 		env = os.Environ()
 	}
-	src := source{configFile: opts.ConfigFile, supervisordConf: opts.SupervisordConf, env: env, strict: opts.Strict}
+	src := source{configFile: opts.ConfigFile, supervisordConf: opts.SupervisordConf, env: env, strict: opts.Strict, check: true}
 	l, err := src.load()
 	if err != nil {
 		return &Report{Problems: err.(problems)}
@@ -26,6 +26,7 @@ func Check(opts CheckOptions) *Report {
 	if opts.Strict && len(r.Warnings) > 0 {
 		r.Problems, r.Warnings = r.Warnings, nil
 	}
+	r.Warnings = append(r.Warnings, loopbacks(l)...) // a guess: strict does not make an error of it
 	r.Effective = l.cfg.YAML() + programsYAML(l.ini)
 	return r
 }

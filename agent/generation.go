@@ -23,8 +23,8 @@ type generation struct {
 	rpc       http.Handler
 }
 
-// newGeneration starts the programs of l.
-func (a *agent) newGeneration(l *loaded) (*generation, error) {
+// newGeneration starts the programs of l, once hold is closed.
+func (a *agent) newGeneration(l *loaded, hold <-chan struct{}) (*generation, error) {
 	main := mainProgramOf(a.opts.Main)
 	cfg := *l.ini
 	cfg.Supervisord.StripANSI = cfg.Supervisord.StripANSI || a.opts.StripANSI
@@ -38,7 +38,7 @@ func (a *agent) newGeneration(l *loaded) (*generation, error) {
 	g.sup, err = supervisor.New(supervisor.Options{
 		Reaper: a.reaper, Hub: a.hub, Logger: a.log.With("part", "supervisor"),
 		Config: &cfg, Load: a.loadPrograms, Env: a.opts.Env, ServerURL: a.serverURL(l.ini),
-		Main: main,
+		Main: main, Hold: hold,
 		OnMain: func(state supervisor.State, code int) {
 			a.log.Info("the main program has ended", "state", state.String(), "code", code)
 			go a.send(command{kind: cmdMainEnded, code: code})

@@ -30,7 +30,7 @@ func (a *agent) readyChecks() []healthCheck {
 	if p := a.phase.get(); p != PhaseReady {
 		phase.reason = "the pod is " + p.String()
 	}
-	checks := []healthCheck{phase}
+	checks := append([]healthCheck{phase}, a.prep.checks()...)
 	if g := a.current.Load(); g != nil {
 		_, states := g.ready()
 		for _, s := range states {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/inpod/inpod/config"
@@ -20,6 +21,8 @@ type source struct {
 	mainProgram                 []string
 	strict                      bool
 	flags                       *SupervisordFlags
+	planned                     map[string]int
+	check                       bool // nothing is started, so users of the settings may be missing
 }
 
 // loaded is one consistent reading of everything. It is immutable.
@@ -47,6 +50,9 @@ func (s source) load() (*loaded, error) {
 	if cfg != nil {
 		include = cfg.Supervisor.Include
 	}
+	if cfg != nil && s.check {
+		s.planned = planned(cfg)
+	}
 	programs, err := s.programs(include)
 	if err != nil {
 		all = append(all, lines(err)...)
@@ -62,6 +68,12 @@ func (s source) load() (*loaded, error) {
 		file = config.DefaultFile
 	}
 	l := &loaded{cfg: cfg, ini: programs, files: append([]string{file}, programs.Files...), globs: programs.Globs}
+	l.files = append(l.files, cfg.SourceFiles...)
+	for _, f := range cfg.Files {
+		if f.From != "" {
+			l.files = append(l.files, f.From)
+		}
+	}
 	for _, r := range cfg.Proxy.Routes {
 		if r.TLSCert != "" {
 			l.files = append(l.files, r.TLSCert, r.TLSKey)
@@ -70,6 +82,18 @@ func (s source) load() (*loaded, error) {
 	l.files = append(l.files, sshd.Files(&cfg.SSH, sshd.Options{Env: s.env})...)
 	l.print = fingerprint(l.files, l.globs)
 	return l, nil
+}
+
+// planned are the users that the settings would make.
+func planned(cfg *config.Config) map[string]int {
+	users := map[string]int{}
+	for _, u := range cfg.Users {
+		users[u.Name] = -1
+		if n, err := strconv.Atoi(u.UID); err == nil {
+			users[u.Name] = n
+		}
+	}
+	return users
 }
 
 // namedFiles says what is wrong with the files that settings name and that must be good before they are used.
@@ -110,7 +134,7 @@ func (s source) programs(include []string) (*ini.Config, error) {
 			env[k] = v
 		}
 	}
-	c, err := ini.Load(ini.Options{Main: s.supervisordConf, Include: include, Env: env, Strict: s.strict})
+	c, err := ini.Load(ini.Options{Main: s.supervisordConf, Include: include, Env: env, Strict: s.strict, Planned: s.planned})
 	if err != nil {
 		return nil, err
 	}

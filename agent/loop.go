@@ -50,15 +50,16 @@ type run struct {
 	over    bool
 	reason  string // why it is over
 	restart bool
+	begun   bool // the programs may start: what comes before them is done
 	hooks   []chan struct{}
 }
 
 // loop owns the phase. It returns the exit code when the programs of the last generation are stopped.
 func (a *agent) loop(ctx context.Context, l *loaded, sigs *signals) int {
 	defer close(a.ended)
-	r := &run{a: a}
+	r := &run{a: a, begun: len(a.prep.steps) == 0}
 	for begun := false; ; begun = true {
-		gen, err := a.newGeneration(l)
+		gen, err := a.newGeneration(l, a.prep.passed)
 		if err != nil {
 			a.log.Error("cannot start the programs", "error", err)
 			return exitNotBegun
@@ -72,6 +73,9 @@ func (a *agent) loop(ctx context.Context, l *loaded, sigs *signals) int {
 		}
 		a.servers.servePrograms(handlers)
 		r.events(ctx, sigs)
+		if !r.restart {
+			a.prep.stop()
+		}
 		a.restarting.Store(r.restart)
 		if !r.restart {
 			a.phase.set(PhaseStopping, r.reason)
@@ -95,6 +99,10 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 	ticker := time.NewTicker(readyPoll)
 	defer ticker.Stop()
 	r.checkReady(ticker)
+	prepared := r.a.prep.done
+	if r.begun {
+		prepared = nil
+	}
 	for !r.over {
 		var drained <-chan struct{}
 		if r.drain != nil {
@@ -113,6 +121,9 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 			}
 		case <-ticker.C:
 			r.checkReady(ticker)
+		case <-prepared:
+			prepared = nil
+			r.prepared(r.a.prep.err)
 		case <-drained:
 			r.end("drained")
 		case <-ctx.Done():
@@ -137,7 +148,7 @@ func (r *run) checkReady(ticker *time.Ticker) {
 		ticker.Stop()
 		return
 	}
-	if ok, _ := r.gen.ready(); ok && r.a.routesReady() {
+	if ok, _ := r.gen.ready(); ok && r.a.prep.ok() && r.a.routesReady() {
 		r.a.phase.set(PhaseReady, "every program and every route is ready")
 		ticker.Stop()
 	}
@@ -152,7 +163,7 @@ func (r *run) signal(sig os.Signal) {
 			return
 		}
 		r.begin(sig.String()) // nothing new where inpod drain came first
-		if sig == syscall.SIGINT {
+		if sig == syscall.SIGINT && r.drain != nil {
 			r.drain.skipDelay()
 		}
 	case syscall.SIGQUIT:
@@ -193,6 +204,22 @@ func (r *run) command(c command) {
 	}
 }
 
+// interrupted is the exit code of a main program that SIGTERM came before, as a shell tells it: a Job's step that never
+// ran must not pass for one that went well.
+const interrupted = 128 + int(syscall.SIGTERM)
+
+// prepared goes on when everything is there that the programs need, and ends the agent otherwise.
+func (r *run) prepared(err error) {
+	r.begun = true
+	if err == nil {
+		r.a.log.Info("prepared; the programs are started", "took", r.a.uptime().String())
+		return
+	}
+	r.a.log.Error("cannot start the programs", "error", err)
+	r.code = exitNotBegun
+	r.end("the start has failed")
+}
+
 // end makes the programs stop; the first reason is the one that counts.
 func (r *run) end(reason string) {
 	if !r.over {
@@ -203,6 +230,13 @@ func (r *run) end(reason string) {
 // begin starts the drain, once.
 func (r *run) begin(reason string) {
 	if r.drain != nil {
+		return
+	}
+	if r.a.prep.busy() { // nobody has been served yet
+		if len(r.a.opts.Main) > 0 {
+			r.code = interrupted
+		}
+		r.end(reason)
 		return
 	}
 	r.a.proxy.BeginDrain() // before the phase is told: who knows of it must find it so

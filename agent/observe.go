@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"runtime"
 	"sync"
@@ -8,24 +10,48 @@ import (
 	"github.com/inpod/inpod/metrics"
 	"github.com/inpod/inpod/supervisor"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 )
 
-// metricsHandler makes the registry at the first scrape: an agent that nobody scrapes does not pay for it.
+// maxScrapes bounds the scrapes that are answered at the same time.
+const maxScrapes = 4
+
+// metricsHandler makes the registry at the first scrape: an agent that nobody scrapes does not pay for it. It answers in
+// the text format alone, which every scraper takes: promhttp's negotiation would cost the binary 0.4 MB.
 type metricsHandler struct {
-	a    *agent
-	once sync.Once
-	h    http.Handler
+	a      *agent
+	once   sync.Once
+	reg    *prometheus.Registry
+	places chan struct{}
 }
 
-func newMetricsHandler(a *agent) *metricsHandler { return &metricsHandler{a: a} }
+func newMetricsHandler(a *agent) *metricsHandler {
+	return &metricsHandler{a: a, places: make(chan struct{}, maxScrapes)}
+}
 
-func (m *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	m.once.Do(func() {
-		reg := m.a.registry()
-		m.h = promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg, MaxRequestsInFlight: 4})
-	})
-	m.h.ServeHTTP(w, r)
+func (m *metricsHandler) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	select {
+	case m.places <- struct{}{}:
+		defer func() { <-m.places }()
+	default:
+		http.Error(w, fmt.Sprintf("more than %d scrapes at the same time", maxScrapes), http.StatusServiceUnavailable)
+		return
+	}
+	m.once.Do(func() { m.reg = m.a.registry() })
+	families, err := m.reg.Gather()
+	var page bytes.Buffer
+	for _, f := range families {
+		if err != nil {
+			break
+		}
+		_, err = expfmt.MetricFamilyToText(&page, f)
+	}
+	if err != nil {
+		http.Error(w, "cannot collect the metrics: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
+	w.Write(page.Bytes())
 }
 
 // registry holds every collector of the agent and of its parts.
@@ -38,6 +64,10 @@ func (a *agent) registry() *prometheus.Registry {
 		}
 		return list
 	}))
+	reg.MustRegister(a.prep.collectors()...)
+	if info := podInfo(a.opts.Env); info != nil {
+		reg.MustRegister(info)
+	}
 	return reg
 }
 
@@ -49,6 +79,8 @@ type state struct {
 	counts   []countMetric
 	phase    *prometheus.Desc
 	reloads  *prometheus.Desc
+	hooks    [2]*prometheus.Desc // seconds, exit code
+	failed   *prometheus.Desc    // of what is done before the programs start
 }
 
 type programMetric struct {
@@ -79,6 +111,9 @@ func newState(a *agent) *state {
 	}
 	s.phase = desc("phase", "1 for the phase that the pod is in, 0 for the others.", "phase")
 	s.reloads = desc("config_reloads_total", "Times that the configuration was read again, by result.", "result")
+	s.hooks[0] = desc("hook_seconds", "How long the hook took, or has taken.", "hook")
+	s.hooks[1] = desc("hook_exit_code", "Exit code of the hook, 128 + the signal that ended it, or -1 when it could not be started. Absent until its end.", "hook")
+	s.failed = desc("start_failed", "1 for what failed before the programs were started: a user, seed, files, a hook or a model.", "kind", "name")
 	program("state", "State of the program as Supervisor numbers it: 0 stopped, 10 starting, 20 running, 30 backoff, 40 stopping, 100 exited, 200 fatal.",
 		gauge, func(p *supervisor.ProgramStats) float64 { return float64(p.State) })
 	program("up", "1 while the program is RUNNING.", gauge, func(p *supervisor.ProgramStats) float64 { return truth(p.State == supervisor.Running) })
@@ -133,6 +168,15 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(s.reloads, prometheus.CounterValue, float64(s.a.reload.bad.Load()), "failed")
 	for _, m := range s.counts {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value())
+	}
+	for _, item := range s.a.prep.items() {
+		ch <- prometheus.MustNewConstMetric(s.failed, prometheus.GaugeValue, truth(item.State == itemFailed), item.Kind, item.Name)
+		if item.Kind == "hook" && item.State != itemWaiting && item.State != itemSkipped {
+			ch <- prometheus.MustNewConstMetric(s.hooks[0], prometheus.GaugeValue, item.Seconds, item.Name)
+		}
+		if item.Kind == "hook" && item.ExitCode != nil {
+			ch <- prometheus.MustNewConstMetric(s.hooks[1], prometheus.GaugeValue, float64(*item.ExitCode), item.Name)
+		}
 	}
 	stats := s.a.current.Load().sup.Stats()
 	for i := range stats {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -113,6 +114,7 @@ func (r *reloader) now(reason string) error {
 		return err
 	}
 	r.replace(next)
+	r.a.rewriteFiles(next.cfg)
 	r.programs(old.ini, next)
 	return nil
 }
@@ -156,6 +158,9 @@ func (r *reloader) apply(old, next *loaded) error {
 	}
 	if slices.Compare(old.cfg.SocketPaths(), next.cfg.SocketPaths()) != 0 {
 		r.log.Warn("admin.socket has changed; that takes effect when the agent is started again")
+	}
+	if !reflect.DeepEqual(old.cfg.Models, next.cfg.Models) {
+		r.log.Warn("models have changed; that takes effect when the agent is started again")
 	}
 	return nil
 }

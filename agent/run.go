@@ -46,6 +46,8 @@ type agent struct {
 	phase   phases
 	reload  *reloader
 	metrics *metricsHandler
+	prep    *preparation // of the programs' start
+	users   *userStep    // nil where the settings have none
 
 	settings   atomic.Pointer[config.Config]
 	current    atomic.Pointer[generation]
@@ -68,7 +70,7 @@ func Run(ctx context.Context, opts Options) int {
 	defer a.undo()
 	signals := notifySignals()
 	defer signals.stop()
-	first, err := a.src.load()
+	first, err := a.loadFirst()
 	if err == nil {
 		err = a.start(first)
 	}
@@ -80,6 +82,22 @@ func Run(ctx context.Context, opts Options) int {
 	a.finish()
 	a.log.Info("ended", "code", code)
 	return code
+}
+
+// loadFirst makes the users of the settings, whom programs may name, and loads everything.
+func (a *agent) loadFirst() (*loaded, error) {
+	if cfg, err := a.src.settings(); err == nil {
+		a.makeUsers(cfg)
+	} // load says what is wrong
+	l, err := a.src.load()
+	if err != nil && a.users != nil {
+		for _, item := range a.users.items() {
+			if item.State == itemFailed {
+				err = errors.Join(err, fmt.Errorf("cannot make the user %q: %s", item.Name, item.Detail))
+			}
+		}
+	}
+	return l, err
 }
 
 func (o Options) withDefaults() Options {
@@ -117,7 +135,7 @@ func (a *agent) onExit(f func()) { a.cleanup = append(a.cleanup, f) }
 // start sets up everything that must be there before the first program, and nothing else: listeners are bound, so
 // that a busy port is an error while nothing runs yet, but what answers on them is made while programs start.
 func (a *agent) start(l *loaded) error {
-	for _, step := range []func(*loaded) error{a.startLog, a.startHost, a.startReaper, a.startListeners} {
+	for _, step := range []func(*loaded) error{a.startLog, a.startHost, a.startReaper, a.startSource, a.startListeners, a.startPreparation} {
 		if err := step(l); err != nil {
 			return err
 		}
@@ -199,6 +217,11 @@ func (a *agent) startListeners(l *loaded) error {
 	return a.ssh.Apply(a.sshSettings(l))
 }
 
+func (a *agent) startPreparation(l *loaded) error {
+	a.prep = a.newPreparation(l)
+	return nil
+}
+
 // startRest is what can wait until the first programs are on their way.
 func (a *agent) startRest(l *loaded) {
 	for _, w := range l.warnings() {
@@ -209,6 +232,7 @@ func (a *agent) startRest(l *loaded) {
 	a.reload = newReloader(a, l)
 	a.servers.serveAdmin(a.adminHandler(false), a.adminHandler(true))
 	a.reload.start()
+	a.prep.start()
 	a.log.Info("started", "version", a.opts.Version, "pid", os.Getpid(), "socket", a.servers.controlPath,
 		"admin", a.servers.adminAddr(), "ssh", cmp.Or(a.ssh.Addr(), config.Off), "programs", a.current.Load().programs, "took", time.Since(a.began).String())
 	trimCode()
@@ -236,6 +260,7 @@ const (
 // finish ends what is left when the programs have been stopped.
 func (a *agent) finish() {
 	a.reload.stop()
+	a.prep.close()
 	a.proxy.Close()
 	a.ssh.Close()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), restGrace+killGrace, errors.New("too slow"))

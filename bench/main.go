@@ -111,7 +111,7 @@ func parts() []part {
 		{"restart", "Restarts", python, measureRestart},
 		{"size", "Size", "", measureSize},
 	}
-	return slices.Concat(list, proxyParts(), sshParts())
+	return slices.Concat(list, imageParts(), proxyParts(), sshParts())
 }
 
 // bench is what the parts share.

@@ -24,6 +24,7 @@ func monotonic() time.Duration {
 // memory is what a process holds, in bytes.
 type memory struct {
 	rss, peak, private float64
+	pss                float64 // what is shared counts as its share
 }
 
 func memoryOf(pid int) (memory, error) {
@@ -37,6 +38,7 @@ func memoryOf(pid int) (memory, error) {
 		return m, err
 	}
 	m.rss, m.peak = kilobytes(status, "VmRSS:"), kilobytes(status, "VmHWM:")
+	m.pss = kilobytes(rollup, "Pss:")
 	m.private = kilobytes(rollup, "Private_Clean:") + kilobytes(rollup, "Private_Dirty:")
 	return m, nil
 }

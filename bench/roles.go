@@ -15,6 +15,7 @@ import (
 func roles() map[string]func([]string) int {
 	return map[string]func([]string) int{
 		"role-init":  roleInit,
+		"role-stamp": roleStamp,
 		"role-write": roleWrite,
 		"role-proxy": roleProxy,
 	}

@@ -30,10 +30,20 @@ type Config struct {
 	Proxy      Proxy      `key:"proxy" doc:"HTTP routes to the servers in this pod."`
 	Drain      Drain      `key:"drain" doc:"How the pod goes down."`
 
+	Users []User  `key:"users" default:"[]" doc:"Users that are made in the container, before anything else."`
+	Seed  []Seed  `key:"seed" default:"[]" doc:"Data of the image that empty volumes get, before hooks."`
+	Files []Files `key:"files" default:"[]" doc:"Texts that hold several files, which are written before hooks."`
+	Hooks []Hook  `key:"hooks" default:"[]" doc:"Commands that run before the programs are started, one after the other. The admin server and SSH are up meanwhile, and the pod is not ready."`
+
+	Models []Model `key:"models" default:"[]" doc:"Models that are fetched after hooks and before the programs are started, two at a time. The pod is not ready before they are there."`
+
 	// File is the file that was read, "" when there was none.
 	File string `key:"-"`
 	// Warnings are problems that stop nothing: variables that look like settings but are none.
 	Warnings Problems `key:"-"`
+
+	// SourceFiles are those of proxy.sources. What they say is in Proxy.Routes.
+	SourceFiles []string `key:"-"`
 
 	origins  map[string]origin // where each key that is set was set
 	fallback []string          // socket paths to try when admin.socket is not set
@@ -55,6 +65,7 @@ type Admin struct {
 // Supervisor is the supervisor section.
 type Supervisor struct {
 	Include    []string `key:"include" default:"[/etc/supervisord/*.ini, /etc/supervisor/conf.d/*.conf, /etc/inpod/programs/*.ini]" check:"path" doc:"Globs of ini files with programs, read in addition to the file that -c names."`
+	Source     []string `key:"source" default:"[]" check:"realpath" doc:"Shell files, such as /etc/profile, whose variables hooks, programs and sessions get. Run at the start, in bash or else /bin/sh. One that is missing is skipped, one that fails is a warning."`
 	AutoUpdate bool     `key:"auto_update" default:"false" doc:"Add, restart and remove programs as soon as their files change. When false they wait for update, as with supervisord."`
 }
 

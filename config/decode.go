@@ -186,6 +186,10 @@ func (d *decoder) unknown(path string, k *yaml.Node, fs []field) {
 }
 
 func (d *decoder) sequence(path string, n *yaml.Node, v reflect.Value, tag reflect.StructTag) {
+	if n.Kind == yaml.ScalarNode && tag.Get("line") != "" && v.Type().Elem().Kind() == reflect.String {
+		v.Set(reflect.ValueOf([]string{shell, "-c", n.Value}))
+		return
+	}
 	if n.Kind != yaml.SequenceNode {
 		d.fail(path, n, "is a %s; want a list, such as [%s]", kindName(n), exampleOf(v.Type().Elem()))
 		return

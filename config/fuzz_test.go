@@ -6,7 +6,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"", "log: {level: debug}\n", "proxy:\n  routes:\n  - {listen: ':8080', path: /, upstream: 127.0.0.1:80}\n",
 		"a: &a [*a]", "a: &a {b: *a}", "? [x]\n: y", "<<: {}", "\x00", "log: !!binary aGVsbG8=", "drain: {delay: 9223372036854775807ns}",
-		everyKey, "proxy: {max_connections: 1e3, access_log: {sample: .5}}", "proxy: {routes: [{listen: x, buffer: 1GiB, max_body: -1Ti}]}",
+		everyKey, startYAML, "proxy: {max_connections: 1e3, access_log: {sample: .5}}", "proxy: {routes: [{listen: x, buffer: 1GiB, max_body: -1Ti}]}",
 	} {
 		f.Add([]byte(s), s)
 	}

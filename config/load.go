@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,6 +59,11 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 	d.document(data, reflect.ValueOf(c).Elem())
 	c.Warnings = d.environment(env, reflect.ValueOf(c).Elem())
 	c.origins = d.origins
+	for _, p := range c.expandAll(env) {
+		d.problems, d.unread = append(d.problems, p), append(d.unread, p.Key)
+	}
+	d.problems = append(d.problems, c.applySources()...)
+	c.applyPresets()
 	c.derive(env, opts.UID)
 	if len(d.problems) == 0 {
 		d.problems = c.validate()
@@ -66,11 +72,12 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 		d.problems = append(d.problems, dropUnread(c.validate(), d.unread)...)
 	}
 	if len(d.problems) > 0 {
-		slices.SortStableFunc(d.problems, func(a, b Problem) int {
+		sort.SliceStable(d.problems, func(i, j int) bool {
+			a, b := &d.problems[i], &d.problems[j]
 			if a.Env != b.Env {
-				return strings.Compare(a.Env, b.Env)
+				return a.Env < b.Env
 			}
-			return a.Line - b.Line
+			return a.Line < b.Line
 		})
 		return nil, d.problems
 	}

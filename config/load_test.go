@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ supervisor:
   - "/etc/supervisord/*.ini"
   - "/etc/supervisor/conf.d/*.conf"
   - "/etc/inpod/programs/*.ini"
+  source: []
   auto_update: false
 ssh:
   listen: ":2222"
@@ -65,6 +67,7 @@ proxy:
   max_connections: 0
   debug: false
   routes: []
+  sources: []
   access_log:
     sample: 0
     slow: 0s
@@ -73,6 +76,11 @@ drain:
   delay: 0s
   deadline: 1m30s
   quiet: 0s
+users: []
+seed: []
+files: []
+hooks: []
+models: []
 `
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Parse(%q) (-want +got):\n%s", text, diff)
@@ -168,7 +176,7 @@ func TestProblems(t *testing.T) {
 		},
 		{
 			"a key that is none hides nothing", "dr: 1\nadmin: {lis: x, listen: nope}\ndrain: {delay: soon, dead: 1s, deadline: -1s}", nil,
-			`inpod.yaml:1: dr: is not a setting; want one of log, admin, supervisor, ssh, proxy, drain
+			`inpod.yaml:1: dr: is not a setting; want one of ` + sections() + `
 inpod.yaml:2: admin.lis: is not a setting; want one of listen, token_file, socket
 inpod.yaml:2: admin.listen: "nope" is not host:port, such as :8080
 inpod.yaml:3: drain.delay: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
@@ -184,8 +192,8 @@ inpod.yaml:3: drain.deadline: -1s is negative; want 0s or more`,
 			"inpod.yaml:1: delay: is not a setting; did you mean drain.delay?",
 		},
 		{
-			"key of a later version", "models: {listen: ':22'}", nil,
-			"inpod.yaml:1: models: is not a setting; want one of log, admin, supervisor, ssh, proxy, drain",
+			"key of a later version", "tunnels: {listen: ':22'}", nil,
+			"inpod.yaml:1: tunnels: is not a setting; want one of " + sections(),
 		},
 		{
 			"enum", "log:\n  level: wran", nil,
@@ -207,16 +215,16 @@ inpod.yaml:3: supervisor.auto_update: "maybe" is not true or false`,
 		{
 			"routes", "proxy:\n  routes:\n  - {path: x, timeout: 0s}\n  - {listen: '8080', upstream: 'http://127.0.0.1:8000/'}\n  - {listen: ':9880', upstream: '8000'}\n  - {listen: 'a:99999', upstream: ':8000'}\n  -\n", nil,
 			`inpod.yaml:3: proxy.routes[0].listen: is missing
-inpod.yaml:3: proxy.routes[0].upstream: is missing
 inpod.yaml:3: proxy.routes[0].path: "x" does not begin with a /; did you mean /x?
 inpod.yaml:3: proxy.routes[0].timeout: 0s is too short; want more than 0s
+inpod.yaml:3: proxy.routes[0].upstream: is missing
 inpod.yaml:4: proxy.routes[1].listen: "8080" is a bare port; did you mean :8080?
 inpod.yaml:4: proxy.routes[1].upstream: "http://127.0.0.1:8000/" is a URL; want host:port, such as 127.0.0.1:8000
 inpod.yaml:5: proxy.routes[2].upstream: "8000" has no host; did you mean 127.0.0.1:8000?
 inpod.yaml:5: proxy.routes[2].listen: ":9880" is taken by admin.listen (":9880")
 inpod.yaml:6: proxy.routes[3].listen: "a:99999" has no valid port; want 1 to 65535
 inpod.yaml:6: proxy.routes[3].upstream: ":8000" has no host; did you mean 127.0.0.1:8000?
-inpod.yaml:7: proxy.routes[4]: is empty; want {listen: …, upstream: …}`,
+inpod.yaml:7: proxy.routes[4]: is empty; want {listen: …}`,
 		},
 		{
 			"same route twice, and a circle", "proxy:\n  routes:\n  - {listen: ':80', upstream: '127.0.0.1:80'}\n  - {listen: ':80', path: /, upstream: 'b:1'}", nil,
@@ -241,7 +249,7 @@ inpod.yaml:4: proxy.routes[1]: has the same listen and path as proxy.routes[0] (
 		},
 		{"binary", "log:\n  \x00\x01\x02", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
 		{"latin-1", "log:\n# caf\xe9\n", nil, "inpod.yaml:2: is not text: want YAML in UTF-8"},
-		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of log, admin, supervisor, ssh, proxy, drain"},
+		{"scalar", "hello", nil, "inpod.yaml:1: is a single value; want a map of " + sections()},
 		{"two documents", "log: {}\n---\nlog: {}\n", nil, "inpod.yaml:2: a second YAML document begins here; want one"},
 		{"merge key", "log: &a {level: info}\nadmin:\n  <<: *a", nil, "inpod.yaml:3: admin.<<: merge keys are not read; write the keys out"},
 		{
@@ -342,3 +350,6 @@ func TestSocketPaths(t *testing.T) {
 		}
 	}
 }
+
+// sections are the first keys of the file, as messages list them.
+func sections() string { return keyList(fieldsOf(reflect.ValueOf(&Config{}).Elem())) }

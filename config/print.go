@@ -26,18 +26,18 @@ func printMap(b *strings.Builder, v reflect.Value, indent string) {
 		case f.val.Kind() == reflect.Slice:
 			fmt.Fprintf(b, "%s%s:\n", indent, f.key)
 			for i := range f.val.Len() {
-				printItem(b, f.val.Index(i), indent)
+				printItem(b, f.val.Index(i), indent, f.expands())
 			}
 		default:
-			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.val))
+			fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, scalarText(f.shown(), f.expands()))
 		}
 	}
 }
 
 // printItem prints one item of a list; the first key of a map stands behind the dash.
-func printItem(b *strings.Builder, v reflect.Value, indent string) {
+func printItem(b *strings.Builder, v reflect.Value, indent string, expands bool) {
 	if v.Kind() != reflect.Struct {
-		fmt.Fprintf(b, "%s- %s\n", indent, scalarText(v))
+		fmt.Fprintf(b, "%s- %s\n", indent, scalarText(v, expands))
 		return
 	}
 	var item strings.Builder
@@ -45,12 +45,24 @@ func printItem(b *strings.Builder, v reflect.Value, indent string) {
 	fmt.Fprintf(b, "%s- %s", indent, strings.TrimPrefix(item.String(), indent+"  "))
 }
 
-func scalarText(v reflect.Value) string {
+func scalarText(v reflect.Value, expands bool) string {
 	if v.Kind() == reflect.String {
+		s := v.String()
+		if expands {
+			s = strings.ReplaceAll(s, "${", "$${")
+		}
 		// A JSON string is a YAML string; strconv.Quote's escapes are a subset of YAML's.
-		return strconv.Quote(v.String())
+		return strconv.Quote(s)
 	}
 	return fmt.Sprint(plain(v))
+}
+
+// shown is the field's value without what nobody may read who sees the settings.
+func (f field) shown() reflect.Value {
+	if f.tag.Get("mask") == "" {
+		return f.val
+	}
+	return reflect.ValueOf(MaskQuery(f.val.String()))
 }
 
 // Tree is the settings as maps and lists of plain values, for JSON.
@@ -59,7 +71,7 @@ func (c *Config) Tree() map[string]any { return tree(reflect.ValueOf(c).Elem()) 
 func tree(v reflect.Value) map[string]any {
 	m := map[string]any{}
 	for _, f := range fieldsOf(v) {
-		m[f.key] = plain(f.val)
+		m[f.key] = plain(f.shown())
 	}
 	return m
 }

@@ -8,6 +8,7 @@ type Proxy struct {
 	MaxConnections int           `key:"max_connections" default:"0" check:"notnegative" doc:"Client connections that are open at the same time, over all listeners. 0: half of the limit of open files."`
 	Debug          bool          `key:"debug" default:"false" doc:"Routes are ready without their upstream: nothing is checked and nothing is warmed up. true where it is not set and KUBEFLOW_ENV is debug."`
 	Routes         []Route       `key:"routes" default:"[]" doc:"The routes. An exact host wins over *.domain, that over any; then the longest path that matches wins."`
+	Sources        []Source      `key:"sources" default:"[]" doc:"Files of platforms whose routes are added to proxy.routes."`
 	AccessLog      AccessLog     `key:"access_log" doc:"Which requests are written to the log. One is written when any of these keys says so."`
 }
 
@@ -16,7 +17,8 @@ type Route struct {
 	Listen   string `key:"listen" required:"true" check:"listen" doc:"Address that clients connect to, host:port or :port. Routes may share one. off turns the route off."`
 	Host     string `key:"host" default:"" check:"host" doc:"Host that the request names, without a port: one such as model.example.com, or *.example.com for every name below it. Empty: any."`
 	Path     string `key:"path" default:"/" check:"urlpath" doc:"Prefix of the request path, matched at a /."`
-	Upstream string `key:"upstream" required:"true" check:"upstream" doc:"host:port of the server behind the route."`
+	Upstream string `key:"upstream" default:"" check:"routeupstream" doc:"host:port of the server behind the route. Required without preset."`
+	Preset   string `key:"preset" default:"" check:"preset" doc:"What the server is: jupyter, tensorboard, ollama, vllm, triton, tfserving, torchserve, onnxruntime, webui or novnc. Gives upstream, health, timeout and idle_timeout where they are not set."`
 
 	StripPrefix bool          `key:"strip_prefix" default:"false" doc:"The upstream gets the path without this prefix; X-Forwarded-Prefix names it."`
 	Timeout     time.Duration `key:"timeout" default:"60s" check:"positive" doc:"How long the upstream may take until its response begins; after that the client gets 504."`

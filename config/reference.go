@@ -15,7 +15,8 @@ func Reference() string {
 
 The file is ` + "`" + DefaultFile + "`" + `, or what ` + "`--config`" + ` names. Every key is optional, and every key outside a list has a
 variable that wins over the file; lists and maps are written there as YAML or JSON, and an empty variable counts as not set.
-A list in the environment replaces the whole list of the file. Unknown keys are errors. Durations are written as ` + "`60s`, `1m30s`, `500ms`" + `, sizes as
+A list in the environment replaces the whole list of the file. Items of ` + "`users`, `seed`, `files`, `hooks` and `models` take variables: `${NAME}`, or `${NAME:-default}`" + `
+(` + "`$${`" + ` is a ` + "`${`" + ` that is meant); one that is not set and has no default is an error. Unknown keys are errors. Durations are written as ` + "`60s`, `1m30s`, `500ms`" + `, sizes as
 ` + "`64Ki`, `1Mi`, `100Gi`, `1GB`" + ` or in bytes.
 ` + "`inpod check`" + ` prints the settings in effect and everything that is wrong with them.
 `)
@@ -64,6 +65,8 @@ func typeName(sf reflect.StructField) string {
 		return "true or false"
 	case sf.Type.Kind() == reflect.Slice && sf.Type.Elem().Kind() == reflect.Struct:
 		return "list of maps"
+	case sf.Type.Kind() == reflect.Slice && sf.Tag.Get("line") != "":
+		return "list of strings, or one line"
 	case sf.Type.Kind() == reflect.Slice:
 		return "list of strings"
 	}

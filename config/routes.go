@@ -23,6 +23,13 @@ func (c *Config) checkRoutes(report reporter) {
 	seen := map[place]int{}
 	for i, r := range c.Proxy.Routes {
 		at := routeKey(i)
+		if r.Upstream == "" && c.IsSet(at+".upstream") {
+			report(at+".upstream", "is empty; want host:port, such as 127.0.0.1:8000")
+			continue
+		} else if r.Upstream == "" {
+			report(at+".upstream", "is missing")
+			continue
+		}
 		if _, err := r.HealthCheck(); err != nil {
 			report(at+".health", "%v", err)
 		}

@@ -8,13 +8,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The shape that users rely on; preset is of a later version.
+// The shape that users rely on.
 func TestTheDesignsExampleLoads(t *testing.T) {
 	c, err := parse(t, `proxy:
   keep_alive: 200s
   routes:
   - {listen: ":8080", path: /, upstream: "127.0.0.1:8000", timeout: 60s, concurrency: 8, queue: 64, health: "/health", warmup: [{path: /health}]}
-  - {listen: ":8888", path: /jupyter, upstream: "127.0.0.1:18888"}
+  - {listen: ":8888", path: /jupyter, upstream: "127.0.0.1:18888", preset: jupyter}
 drain: {delay: 60s, deadline: 90s, quiet: 0s}
 `)
 	if err != nil {
@@ -24,6 +24,9 @@ drain: {delay: 60s, deadline: 90s, quiet: 0s}
 	if r.Concurrency != 8 || r.Queue != 64 || r.Health != "/health" {
 		t.Errorf("got %+v", r)
 	}
+	if r := c.Proxy.Routes[1]; r.Upstream != "127.0.0.1:18888" || r.Health != "/jupyter/api" || r.IdleTimeout != time.Hour || r.Timeout != time.Minute {
+		t.Errorf("preset: %+v", r)
+	}
 	want := []Warmup{{Method: "GET", Path: "/health", Count: 1, Timeout: time.Minute}}
 	if diff := cmp.Diff(want, r.Warmup); diff != "" {
 		t.Errorf("warmup (-want +got):\n%s", diff)
@@ -31,7 +34,7 @@ drain: {delay: 60s, deadline: 90s, quiet: 0s}
 	if got := c.Origin("proxy.routes[0].warmup[0].path"); got != "inpod.yaml:4" {
 		t.Errorf("Origin = %q, want inpod.yaml:4", got)
 	}
-	if c.Proxy.Routes[1].Health != "tcp" || len(c.Proxy.Routes[1].Warmup) != 0 {
+	if c.Proxy.Routes[1].Queue != 64 || len(c.Proxy.Routes[1].Warmup) != 0 {
 		t.Errorf("the second route got %+v, want defaults", c.Proxy.Routes[1])
 	}
 }
@@ -121,8 +124,7 @@ func TestTLSRoutes(t *testing.T) {
 func TestRouteProblems(t *testing.T) {
 	const one = "inpod.yaml:1: proxy.routes[0]"
 	for _, tt := range []struct{ keys, want string }{
-		{"preset: jupyter", one + ".preset: is not a setting; want one of listen, host, path, upstream, strip_prefix, timeout, idle_timeout, concurrency, queue, queue_timeout, " +
-			"overload_status, max_body, buffer, websocket, health, health_period, health_timeout, health_failures, tls_cert, tls_key, warmup"},
+		{"preset: jupiter", one + `.preset: "jupiter" is not one of jupyter, novnc, ollama, onnxruntime, tensorboard, tfserving, torchserve, triton, vllm, webui; did you mean jupyter?`},
 		{"host: 'http://a.b/'", one + `.host: "http://a.b/" is a URL; want a host such as a.b`},
 		{"host: 'a.b:80'", one + `.host: "a.b:80" has a port (80), which listen has; did you mean a.b?`},
 		{"host: ':80'", one + `.host: ":80" is a port; listen has that`},

@@ -16,6 +16,7 @@ const kubernetesDelay = 60 * time.Second
 // derive sets what depends on more than one key.
 func (c *Config) derive(env map[string]string, uid int) {
 	c.deriveSSH(env, uid)
+	c.deriveModels()
 	if !c.IsSet("drain.delay") && env["KUBERNETES_SERVICE_HOST"] != "" && len(c.Proxy.Routes) > 0 {
 		c.Drain.Delay = min(kubernetesDelay, c.Drain.Deadline)
 	}
@@ -32,7 +33,11 @@ func (c *Config) validate() Problems {
 	var ps Problems
 	c.checkFields("", reflect.ValueOf(c).Elem(), &ps)
 	report := func(key, format string, args ...any) {
-		ps = append(ps, c.origins[key].problem(key, format, args...))
+		from, ok := c.origins[key]
+		if !ok { // what is missing is told where it is missing
+			from = c.origins[key[:max(0, strings.LastIndexByte(key, '.'))]]
+		}
+		ps = append(ps, from.problem(key, format, args...))
 	}
 	if c.Drain.Deadline < c.Drain.Delay && c.Drain.Delay > 0 {
 		key := "drain.deadline"
@@ -44,6 +49,11 @@ func (c *Config) validate() Problems {
 	}
 	c.checkRoutes(report)
 	c.checkSSH(report)
+	c.checkModels(report)
+	c.checkUsers(report)
+	c.checkSeed(report)
+	c.checkHooks(report)
+	c.checkFiles(report)
 	return ps
 }
 
@@ -70,8 +80,17 @@ func (c *Config) checkFields(path string, v reflect.Value, ps *Problems) {
 	}
 }
 
+// startRules are the rules of users, seed and hooks.
+var startRules = map[string]func(string) string{
+	"account": checkAccount, "id": checkID, "owner": checkOwner, "mode": checkMode, "variable": checkVariable,
+	"realpath": checkRealPath, "hookname": checkHookName, "preset": checkPreset,
+}
+
 // checkValue applies the rule that a check tag names; "" means that the value is good.
 func checkValue(rule string, v reflect.Value) string {
+	if check := startRules[rule]; check != nil {
+		return check(v.String())
+	}
 	switch rule {
 	case "":
 		return ""
@@ -81,6 +100,11 @@ func checkValue(rule string, v reflect.Value) string {
 		}
 		return checkAddress(v.String(), "listen")
 	case "upstream":
+		return checkAddress(v.String(), "upstream")
+	case "routeupstream":
+		if v.String() == "" {
+			return "" // checkRoutes knows whether it is missing
+		}
 		return checkAddress(v.String(), "upstream")
 	case "path":
 		return checkPath(v.String())
@@ -106,6 +130,16 @@ func checkValue(rule string, v reflect.Value) string {
 		return checkHeaderValue(v.String())
 	case "username":
 		return checkUserName(v.String())
+	case "modelname":
+		return checkModelName(v.String())
+	case "modelurl":
+		return checkModelURL(v.String())
+	case "sha256":
+		return checkSHA256(v.String())
+	case "subpath":
+		return checkSubPath(v.String())
+	case "endpoint":
+		return checkEndpoint(v.String())
 	case "keypath":
 		return checkKeyPath(v.String())
 	case "permit":

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian or Ubuntu packages that a make target needs, and says so. Does nothing when they are there.
 #
-#   install.sh SET…     sets: demo, test, bench, lint
+#   install.sh SET…     sets: demo, test, bench, lint, images
 set -euo pipefail
 
 declare -A sets=(
@@ -15,6 +15,10 @@ declare -A sets=(
             ssh-audit xvfb xauth x11-utils sudo"
     # The peers of the proxy and a load generator, beside the set test.
     [bench]="wrk"
+    # A Docker, the other builders, what makes a base image and another architecture out of Debian's packages, and clients.
+    [images]="docker.io iptables buildah runc mmdebstrap qemu-user-static qemu-user faketime
+            ca-certificates curl openssh-client sshpass sshfs fuse3 chromium fonts-dejavu-core fonts-wqy-microhei
+            python3-websocket bsdutils iproute2"
     [lint]="shellcheck binutils"
 )
 

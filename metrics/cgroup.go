@@ -31,6 +31,7 @@ type Usage struct {
 	CPUSeconds                                float64
 	Periods, Throttled, ThrottledSeconds      float64
 	PidsLimit, Pids                           float64
+	OOMKills                                  float64 // processes that the kernel killed for want of memory
 }
 
 // ReadCgroup reads the cgroup of this container below root, which is CgroupRoot but in tests. It knows v2 by the
@@ -40,7 +41,7 @@ func ReadCgroup(root, procCgroup string) Usage {
 	nan := math.NaN()
 	u := Usage{
 		MemoryLimit: nan, MemoryUsed: nan, MemoryWorkingSet: nan, CPULimit: nan, CPUSeconds: nan,
-		Periods: nan, Throttled: nan, ThrottledSeconds: nan, PidsLimit: nan, Pids: nan,
+		Periods: nan, Throttled: nan, ThrottledSeconds: nan, PidsLimit: nan, Pids: nan, OOMKills: nan,
 	}
 	paths := cgroupPaths(procCgroup)
 	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
@@ -80,6 +81,7 @@ func (u *Usage) readV2(dir string) {
 	u.CPUSeconds = get(cpu, "usage_usec") / 1e6
 	u.Periods, u.Throttled, u.ThrottledSeconds = get(cpu, "nr_periods"), get(cpu, "nr_throttled"), get(cpu, "throttled_usec")/1e6
 	u.PidsLimit, u.Pids = number(dir, "pids.max"), number(dir, "pids.current")
+	u.OOMKills = get(keyed(dir, "memory.events"), "oom_kill")
 }
 
 func (u *Usage) readV1(controller, dir string) {
@@ -91,6 +93,7 @@ func (u *Usage) readV1(controller, dir string) {
 		}
 		u.MemoryUsed = number(dir, "memory.usage_in_bytes")
 		u.MemoryWorkingSet = u.MemoryUsed - orZero(keyed(dir, "memory.stat")["total_inactive_file"])
+		u.OOMKills = get(keyed(dir, "memory.oom_control"), "oom_kill") // since Linux 4.13
 	case "cpu":
 		quota := number(dir, "cpu.cfs_quota_us")
 		if quota < 0 {

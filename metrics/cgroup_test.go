@@ -13,9 +13,9 @@ func TestReadCgroup(t *testing.T) {
 	inf, nan := math.Inf(1), math.NaN()
 	full := Usage{
 		MemoryLimit: 2 << 30, MemoryUsed: 1 << 30, MemoryWorkingSet: 1e9, CPULimit: 1.5, CPUSeconds: 12.5,
-		Periods: 10, Throttled: 3, ThrottledSeconds: 2.5, PidsLimit: inf, Pids: 17,
+		Periods: 10, Throttled: 3, ThrottledSeconds: 2.5, PidsLimit: inf, Pids: 17, OOMKills: 2,
 	}
-	none := Usage{0, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan}
+	none := Usage{0, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan}
 	for _, tt := range []struct {
 		tree, proc string
 		want       func(u Usage) Usage

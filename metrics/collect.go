@@ -54,6 +54,7 @@ func NewCgroup(root, proc string) prometheus.Collector {
 	add("cpu_periods_total", "Scheduling periods in which the container wanted to run under its CPU limit.", counter, func(u *Usage) float64 { return u.Periods })
 	add("cpu_throttled_periods_total", "Scheduling periods in which the CPU limit stopped the container.", counter, func(u *Usage) float64 { return u.Throttled })
 	add("cpu_throttled_seconds_total", "Time for which the CPU limit stopped the container's threads, in seconds.", counter, func(u *Usage) float64 { return u.ThrottledSeconds })
+	add("oom_kills_total", "Processes of the container that the kernel killed because its memory limit was reached.", counter, func(u *Usage) float64 { return u.OOMKills })
 	add("pids_limit", "Processes and threads that the container may have; +Inf when it is not limited.", gauge, func(u *Usage) float64 { return u.PidsLimit })
 	add("pids", "Processes and threads that the container has.", gauge, func(u *Usage) float64 { return u.Pids })
 	return c

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/proxy/http1"
-	"github.com/valyala/fasthttp"
 )
 
 // ErrorHeader carries the reason of an answer that inpod gave itself.
@@ -183,28 +182,30 @@ func (c *client) closing() {
 // compose writes the answer.
 func (c *client) compose(f *failure) []byte {
 	x := c.x
-	var resp fasthttp.Response
-	resp.Header.SetNoDefaultContentType(true)
-	resp.Header.DisableNormalizing()
-	resp.SetStatusCode(f.status)
-	resp.Header.Set(ErrorHeader, f.reason)
-	if f.retryAfter > 0 {
-		resp.Header.Set("Retry-After", strconv.Itoa(f.retryAfter))
-	}
-	resp.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	body := errorBody(f, x.text)
-	resp.Header.SetContentType("application/json")
-	if x.text {
-		resp.Header.SetContentType("text/plain; charset=utf-8")
+	reason := http.StatusText(f.status)
+	if reason == "" {
+		reason = "Unknown Status Code"
 	}
-	resp.Header.SetContentLength(len(body))
+	kind := "application/json"
+	if x.text {
+		kind = "text/plain; charset=utf-8"
+	}
+	out := append(strconv.AppendInt([]byte("HTTP/1.1 "), int64(f.status), 10), " "+reason+"\r\n"...)
+	out = http1.AppendField(out, "Date", time.Now().UTC().Format(http.TimeFormat))
+	out = http1.AppendField(out, "Content-Type", kind)
+	out = http1.AppendField(out, "Content-Length", strconv.Itoa(len(body)))
+	out = http1.AppendField(out, ErrorHeader, f.reason)
+	if f.retryAfter > 0 {
+		out = http1.AppendField(out, "Retry-After", strconv.Itoa(f.retryAfter))
+	}
 	switch {
 	case !x.keep:
-		resp.Header.SetConnectionClose()
+		out = http1.AppendField(out, "Connection", "close")
 	case x.http10:
-		resp.Header.Set("Connection", "keep-alive")
+		out = http1.AppendField(out, "Connection", "keep-alive")
 	}
-	out := resp.Header.AppendBytes(nil)
+	out = append(out, "\r\n"...)
 	if x.head {
 		return out
 	}

@@ -183,3 +183,15 @@ func shaRounds(algorithm func() hash.Hash, key, salt []byte, rounds int) []byte 
 
 // repeat makes n bytes of b.
 func repeat(b []byte, n int) []byte { return bytes.Repeat(b, n/len(b)+1)[:n] }
+
+// HashPassword makes a hash of crypt(5) that logins are compared with.
+func HashPassword(password []byte) (string, error) { return newHash(password) }
+
+// IsHash tells whether s is a hash that logins can be compared with, and no password.
+func IsHash(s string) bool { return isHash(s) }
+
+// VerifyPassword compares a password with a hash.
+func VerifyPassword(password []byte, hash string) bool {
+	ok, err := verify(password, hash)
+	return err == nil && ok
+}

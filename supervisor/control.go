@@ -1,10 +1,9 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
+	"sort"
 	"strings"
 	"syscall"
 	"time"
@@ -287,7 +286,7 @@ func each(ctx context.Context, procs []*process, fits func(*snapshot) bool, begi
 	}
 	// Supervisor looks every 50 ms: what comes between two looks is in the order of the programs.
 	const look = 50 * time.Millisecond
-	slices.SortStableFunc(outcomes, func(a, b outcome) int { return cmp.Compare(a.at/look, b.at/look) })
+	sort.SliceStable(outcomes, func(i, j int) bool { return outcomes[i].at/look < outcomes[j].at/look })
 	for _, o := range outcomes {
 		results = append(results, o.status)
 	}

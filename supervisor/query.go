@@ -1,11 +1,10 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"os"
-	"slices"
+	"sort"
 	"time"
 
 	"github.com/inpod/inpod/supervisor/output"
@@ -29,8 +28,12 @@ func (s *Supervisor) AllProcessInfo() []ProcessInfo {
 			infos = append(infos, p.info(now))
 		}
 	}
-	slices.SortStableFunc(infos, func(a, b ProcessInfo) int {
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Name, b.Name))
+	sort.SliceStable(infos, func(i, j int) bool {
+		a, b := &infos[i], &infos[j]
+		if a.Group != b.Group {
+			return a.Group < b.Group
+		}
+		return a.Name < b.Name
 	})
 	return infos
 }
@@ -51,7 +54,7 @@ func (s *Supervisor) AllConfigInfo() []ConfigInfo {
 		}
 	}
 	s.mu.Unlock()
-	slices.SortStableFunc(infos, func(a, b ConfigInfo) int { return cmp.Compare(a.Program.Name, b.Program.Name) })
+	sort.SliceStable(infos, func(i, j int) bool { return infos[i].Program.Name < infos[j].Program.Name })
 	return infos
 }
 

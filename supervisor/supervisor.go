@@ -44,6 +44,8 @@ type Options struct {
 	OnMain func(state State, code int)
 	// OnEssential hears the same of a program with essential=true. Both must not block.
 	OnEssential func(name string, state State, code int)
+	// Hold, when it is not nil, keeps programs from being started by themselves until it is closed.
+	Hold <-chan struct{}
 }
 
 // Change is one step of a program from one state to another.
@@ -138,6 +140,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.bus.notify(evRunning, func() string { return "" })
 	work.Go(func() { s.watcher.run(inner) })
 	work.Go(func() { guard(s.log, "ticks", func() { s.ticks(inner) }) })
+	if s.opt.Hold != nil {
+		select {
+		case <-s.opt.Hold:
+		case <-ctx.Done():
+		case <-s.stopped:
+		}
+	}
 	s.autostart(inner, *s.groups.Load())
 	select {
 	case <-ctx.Done():

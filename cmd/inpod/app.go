@@ -83,7 +83,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(newRun(a), newCheck(a), newCtl(a), newDrain(a), newReady(a), newInstall(a), newVersion(a))
+	root.AddCommand(newRun(a), newCheck(a), newCtl(a), newDrain(a), newReady(a), newRoutes(a), newInstall(a), newVersion(a))
 	return root
 }
 

@@ -8,6 +8,7 @@ var table = map[string][]string{
 	"internal/proc":     {},
 	"internal/probe":    {"internal/proc"},
 	"metrics":           {"config"},
+	"models":            {"config"},
 	"proxy":             {"config", "proxy/http1", "proxy/poll"},
 	"proxy/http1":       {},
 	"proxy/poll":        {},
@@ -23,9 +24,14 @@ var table = map[string][]string{
 	"sshd/sftp":  {"sshd/files"},
 	"sshd/wire":  {},
 
-	"agent/ctl": {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
+	"agent/ctl":   {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
+	"boot/blocks": {},
+	"boot/seed":   {},
+	"boot/users":  {"boot/seed", "config"},
+	"boot/hooks":  {"config", "internal/proc"},
+
 	"agent": {
-		"agent/ctl", "config", "internal/proc", "internal/probe", "metrics", "proxy",
+		"agent/ctl", "boot/blocks", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "models", "proxy",
 		"sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
 	},
 	"cmd/inpod": {"agent", "agent/ctl", "config", "sshd/files", "sshd/scp", "sshd/sftp"},
@@ -38,6 +44,7 @@ var black = map[string][]string{
 	"bench": {"bench", "e2e", "supervisor", "supervisor/xmlrpc"},
 
 	"examples": {"examples", "e2e"},
+	"images":   {"images"},                   // their linter runs docker
 	"docs":     {"config", "supervisor/ini"}, // the reference is held against the code
 }
 
@@ -45,6 +52,8 @@ var black = map[string][]string{
 var owner = map[string][]string{
 	"github.com/valyala/fasthttp": {"proxy"},
 	"golang.org/x/crypto/ssh":     {"sshd"},
+	"oras.land/oras-go/":          {"models"},
+	"github.com/aws/":             {"models"},
 	"github.com/pkg/sftp":         {"sshd"},
 	"k8s.io/":                     {"injector", "cmd/inpod-injector"},
 	"sigs.k8s.io/":                {"injector", "cmd/inpod-injector"},
@@ -53,7 +62,8 @@ var owner = map[string][]string{
 
 // without says what a binary must not hold, however it would get there.
 var without = map[string][]string{
-	"cmd/inpod":          {"k8s.io/", "sigs.k8s.io/"},
+	// The last two for their size (docs/decisions/101-size.md).
+	"cmd/inpod":          {"k8s.io/", "sigs.k8s.io/", "github.com/valyala/fasthttp", "github.com/prometheus/client_golang/prometheus/promhttp"},
 	"cmd/inpod-injector": {"github.com/valyala/fasthttp", "golang.org/x/crypto/ssh"},
 }
 

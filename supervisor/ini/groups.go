@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -34,11 +35,12 @@ func (l *loader) groups() {
 			}
 		}
 	}
-	slices.SortStableFunc(l.conf.Groups, func(a, b Group) int {
+	sort.SliceStable(l.conf.Groups, func(i, j int) bool {
+		a, b := &l.conf.Groups[i], &l.conf.Groups[j]
 		if a.Priority != b.Priority {
-			return a.Priority - b.Priority
+			return a.Priority < b.Priority
 		}
-		return strings.Compare(a.Name, b.Name)
+		return a.Name < b.Name
 	})
 	l.uniqueGroups()
 }

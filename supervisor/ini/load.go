@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -37,6 +38,8 @@ type Options struct {
 	// Strict makes errors of the warnings about what was not understood: unknown keys, sections
 	// that look like a misspelt one, commands that cannot be split.
 	Strict bool
+	// Planned are users, by name, that do not have to exist yet, and their numbers; -1 is not known.
+	Planned map[string]int
 }
 
 // loader holds what is known while one Load runs.
@@ -86,7 +89,7 @@ func newLoader(opts Options) *loader {
 		host:  opts.Hostname,
 		doc:   newDocument(),
 		keys:  newKeyTable(),
-		users: &accounts{passwd: "/etc/passwd", group: "/etc/group"},
+		users: &accounts{passwd: "/etc/passwd", group: "/etc/group", planned: opts.Planned},
 		rank:  map[string]int{},
 		dirs:  map[string]bool{},
 		seen:  map[Problem]bool{},
@@ -111,11 +114,12 @@ func newLoader(opts Options) *loader {
 }
 
 func sortProblems(ps []Problem, rank map[string]int) {
-	slices.SortStableFunc(ps, func(a, b Problem) int {
-		if d := rank[a.File] - rank[b.File]; d != 0 {
-			return d
+	sort.SliceStable(ps, func(i, j int) bool {
+		a, b := &ps[i], &ps[j]
+		if rank[a.File] != rank[b.File] {
+			return rank[a.File] < rank[b.File]
 		}
-		return a.Line - b.Line
+		return a.Line < b.Line
 	})
 }
 

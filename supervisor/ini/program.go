@@ -2,7 +2,7 @@ package ini
 
 import (
 	"math"
-	"slices"
+	"sort"
 	"strings"
 	"syscall"
 )
@@ -56,7 +56,7 @@ func (l *loader) programs(sec *section, group string) []Program {
 			break // the other processes of the section would say the same
 		}
 	}
-	slices.SortStableFunc(programs, func(a, b Program) int { return strings.Compare(a.Name, b.Name) })
+	sort.SliceStable(programs, func(i, j int) bool { return programs[i].Name < programs[j].Name })
 	return programs
 }
 

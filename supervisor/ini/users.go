@@ -11,6 +11,7 @@ import (
 // Neither file has to exist.
 type accounts struct {
 	passwd, group string // paths
+	planned       map[string]int
 	loaded        bool
 	byName        map[string]account
 	byUID         map[int]account
@@ -98,6 +99,9 @@ func (a *accounts) user(s string) (account, bool) {
 		if err1 == nil && err2 == nil {
 			return account{u.Username, uid, gid, u.HomeDir}, true
 		}
+	}
+	if uid, ok := a.planned[s]; ok {
+		return account{name: s, uid: uid, gid: -1}, true
 	}
 	return account{}, false
 }

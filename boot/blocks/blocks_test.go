@@ -1,0 +1,80 @@
+package blocks
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                       "[]",
+		"\n\n---a\n":                             "[{a }]",
+		"---a\nx\n--- b.txt \r\ny":               "[{a x\n} {b.txt y}]",
+		"---a.yaml\none: 1\n---\ntwo: 2\n----\n": "[{a.yaml one: 1\n---\ntwo: 2\n----\n}]",
+		"x\n---a\n":                              "line 1: want ---NAME before the first line of a file",
+		"---a\n---a\n":                           `line 2: "a" is there twice, first in line 1`,
+		"---../a\n":                              `line 1: "../a" is no name of a file`,
+		"---..\n":                                `line 1: ".." is no name of a file`,
+		"---a/b\n":                               `line 1: "a/b" is no name of a file`,
+	} {
+		blocks, err := Parse(text)
+		got := fmt.Sprint(blocks)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q:\ngot  %q\nwant %q", text, got, want)
+		}
+	}
+}
+
+func TestWrite(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a/b")
+	blocks := []Block{{Name: "one", Content: "1\n"}, {Name: "two"}}
+	for i, want := range []int{2, 0} {
+		if n, err := Write(dir, blocks, 0o640); err != nil || n != want {
+			t.Errorf("%d: %d, %v", i, n, err)
+		}
+	}
+	b, err := os.ReadFile(dir + "/one")
+	if err != nil || string(b) != "1\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if st, err := os.Stat(dir + "/two"); err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if err := os.Mkdir(dir+"/three", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(dir, []Block{{Name: "three", Content: "x"}}, 0o644); err == nil || !strings.Contains(err.Error(), `cannot write "three" in`) {
+		t.Errorf("over a directory: %v", err)
+	}
+	if names, _ := os.ReadDir(dir); len(names) != 3 {
+		t.Errorf("left behind: %v", names)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"", "---a\nb", "---a\n---\n", "x", "---a\r\n---b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		blocks, err := Parse(text)
+		if err != nil {
+			return
+		}
+		n := 0
+		for _, b := range blocks {
+			if checkName(b.Name) != nil {
+				t.Errorf("%q", b.Name)
+			}
+			n += len(b.Content)
+		}
+		if n > len(text) {
+			t.Error("more came out than went in")
+		}
+	})
+}

@@ -1,0 +1,1 @@
+jupyter_notebook_config.py

@@ -1,0 +1,91 @@
+package models
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// fileSource is a file of another file system, or a directory with everything below it. Symbolic links below it are followed.
+type fileSource struct {
+	path string
+	u    *unit
+}
+
+func (s *fileSource) list(ctx context.Context, _ *stamp) (*listing, error) {
+	st, err := os.Stat(s.path)
+	if err != nil {
+		return nil, final(err)
+	}
+	l, sum := &listing{}, sha256.New()
+	add := func(path, name string, unpack int) error {
+		st, err := os.Stat(path)
+		if err != nil {
+			return final(err)
+		}
+		if !st.Mode().IsRegular() {
+			return finalf("%s is neither a file nor a directory", path)
+		}
+		tag := fmt.Sprintf("%d-%d", st.Size(), st.ModTime().UnixNano())
+		fmt.Fprintf(sum, "%s %q\n", tag, name)
+		l.files = append(l.files, file{name: name, size: st.Size(), unpack: unpack, open: func(_ context.Context, from int64, had string) (*body, error) {
+			return openFile(path, tag, from, had)
+		}})
+		return nil
+	}
+	if !st.IsDir() {
+		err = add(s.path, lastName(s.path), s.u.rule())
+		if err == nil {
+			l.files[0].sha256 = s.u.sha256
+		}
+	} else if s.u.sha256 != "" {
+		err = finalf("sha256 is given, but %s is a directory", s.path)
+	} else {
+		err = filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || ctx.Err() != nil {
+				return final(err)
+			}
+			if d.IsDir() {
+				return nil
+			}
+			name, err := filepath.Rel(s.path, path)
+			if err != nil {
+				return final(err)
+			}
+			if st, err := os.Stat(path); err == nil && st.IsDir() {
+				return finalf("%s is a link to a directory, which is not followed", path)
+			}
+			return add(path, name, unpackNever)
+		})
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	l.version = hex.EncodeToString(sum.Sum(nil))
+	return l, err
+}
+
+func openFile(path, tag string, from int64, had string) (*body, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, final(err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, final(err)
+	}
+	if had != tag || from > st.Size() {
+		from = 0
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		_ = f.Close()
+		return nil, final(err)
+	}
+	return &body{ReadCloser: f, from: from, total: st.Size(), tag: tag, version: tag}, nil
+}
