@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -183,19 +182,6 @@ func TestModelInTheBackground(t *testing.T) {
 	a.wantExit("exit 0")
 }
 
-// mounted runs a script that mounts below $DIR before the agent is started. A plain user needs a user namespace for that.
-func mounted(t *testing.T, script string) []string {
-	t.Helper()
-	wrap := []string{"/usr/bin/unshare", "-m", "/bin/sh", "-ec", script + `; exec "$@"`, "sh"}
-	if os.Getuid() != 0 {
-		wrap = append([]string{"/usr/bin/unshare", "-Ur"}, wrap[1:]...)
-		if out, err := exec.Command(wrap[0], "-Ur", "/bin/true").CombinedOutput(); err != nil {
-			t.Skipf("this kernel gives a plain user no namespaces: %s", out)
-		}
-	}
-	return wrap
-}
-
 func TestModelsAndDisks(t *testing.T) {
 	t.Parallel()
 	m := newModelServer(t, 4<<20)
@@ -217,7 +203,7 @@ func TestModelsAndDisks(t *testing.T) {
 					"programs/p.ini": modelProgram,
 					"inpod.yaml":     "models: [{name: net, url: '" + m.url + "/net.bin" + tt.query + "', to: '${DIR}/models/net'}]",
 				},
-				wrap: mounted(t, tt.mount),
+				wrap: mounted(t, "set -e; "+tt.mount+`; exec "$@"`),
 			}
 			a := prepare(t, s)
 			s.args = []string{"--config", a.path("inpod.yaml")}

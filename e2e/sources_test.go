@@ -19,7 +19,9 @@ func TestRouteSources(t *testing.T) {
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	upstream, port := ln.Addr().(*net.TCPAddr).Port, freePort(t)
-	rules := func(path string) string { return fmt.Sprintf("httpRules:\n- {port: %d, name: tool, path: %s}\ntcpRules: []\n", port, path) }
+	rules := func(path string) string {
+		return fmt.Sprintf("httpRules:\n- {port: %d, name: tool, path: %s}\ntcpRules: []\n", port, path)
+	}
 	s := setup{files: map[string]string{
 		"rules.yaml": rules("/one"),
 		"inpod.yaml": "",

@@ -9,7 +9,7 @@ declare -A sets=(
     # The race detector needs cgo, hence the C compiler; the rest are peers and clients of the tests.
     [test]="gcc libc6-dev supervisor util-linux procps tini dumb-init s6 iproute2 curl ca-certificates
             gunicorn python3-flask python3-numpy python3-pil python3-sklearn
-            jupyter-notebook python3-ipykernel python3-websocket python3-uvicorn novnc python3-websockify nginx haproxy
+            jupyter-notebook python3-ipykernel python3-websocket python3-uvicorn novnc python3-websockify nginx haproxy docker-registry
             openssh-client openssh-server openssh-sftp-server sshpass sshfs fuse3 lftp rclone
             rsync git putty-tools dropbear-bin python3-paramiko ansible-core mount
             ssh-audit xvfb xauth x11-utils sudo"
