@@ -157,7 +157,7 @@ func (c *container) ctl(args ...string) string {
 }
 
 // copyIn is docker cp.
-func (c *container) copyIn(from, to string)  { c.t.Helper(); must(c.t, "cp", from, c.id+":"+to) }
+func (c *container) copyIn(from, to string) { c.t.Helper(); must(c.t, "cp", from, c.id+":"+to) }
 
 // logs are both outputs of the container so far.
 func (c *container) logs() string {
