@@ -43,9 +43,7 @@ func TestARM64(t *testing.T) {
 	if out := c.exec("inpod", "version"); !strings.Contains(out, "linux/arm64") {
 		t.Errorf("inpod version: %q", out)
 	}
-	if out := c.ctl("status"); !strings.Contains(out, "arch") || !strings.Contains(out, "RUNNING") {
-		t.Errorf("inpod ctl status: %q", out)
-	}
+	await(t, "RUNNING, after startsecs", func() bool { return strings.Contains(c.status("arch"), "RUNNING") })
 	if code, body := c.get(9880, "/health"); code != 200 || !strings.Contains(body, `{"health": "true"}`) {
 		t.Errorf("GET /health: %d %q", code, body)
 	}

@@ -136,9 +136,8 @@ func (c *container) limited(flags []string) {
 // controlled uses the control client over the socket, where there is a place for one.
 func (c *container) controlled() {
 	c.t.Helper()
-	if out := c.ctl("status"); !strings.Contains(out, "digits") || !strings.Contains(out, "RUNNING") {
-		c.t.Errorf("inpod ctl status: %q", out)
-	}
+	// It may be ready before it is RUNNING, which it is after startsecs.
+	await(c.t, "RUNNING", func() bool { return strings.Contains(c.status("digits"), "RUNNING") })
 	if out := c.ctl("restart", "digits"); !strings.Contains(out, "digits: started") {
 		c.t.Errorf("inpod ctl restart digits: %q", out)
 	}

@@ -57,6 +57,7 @@ func TestOddKilled(t *testing.T) {
 	c := start(t, build(t, "digits"), programs(t, "[program:other]\ncommand=/bin/sh -c \"exec sleep infinity\"\n"))
 	c.ready()
 	for round, program := range []string{"digits", "other", "digits"} {
+		await(t, program+" RUNNING", func() bool { return strings.Contains(c.status(program), "RUNNING") })
 		before := c.count(`inpod_program_restarts_total{group="` + program + `",program="` + program + `"}`)
 		pid := pidOf.FindStringSubmatch(c.status(program))
 		if pid == nil {
@@ -128,9 +129,7 @@ stdout_logfile_maxbytes=0
 	c.ready()
 	await(t, "lost output", func() bool { return c.count("inpod_output_lost_bytes_total") > 0 })
 	c.logged(`"msg":"program output cannot be written","program":"filler".*no space left on device`)
-	if line := c.status("filler"); !strings.Contains(line, "RUNNING") {
-		t.Errorf("status: %q", line)
-	}
+	await(t, "RUNNING", func() bool { return strings.Contains(c.status("filler"), "RUNNING") })
 	if n := c.count("inpod_output_write_errors_total"); n == 0 {
 		t.Error("inpod_output_write_errors_total is 0")
 	}
