@@ -45,6 +45,7 @@ type agent struct {
 	servers *servers
 	phase   phases
 	reload  *reloader
+	kills   *killWatch
 	metrics *metricsHandler
 	prep    *preparation // of the programs' start
 	users   *userStep    // nil where the settings have none
@@ -233,6 +234,7 @@ func (a *agent) startRest(l *loaded) {
 	a.servers.serveAdmin(a.adminHandler(false), a.adminHandler(true))
 	a.reload.start()
 	a.prep.start()
+	a.kills = watchKills(a.log, killsOfTheContainer)
 	a.log.Info("started", "version", a.opts.Version, "pid", os.Getpid(), "socket", a.servers.controlPath,
 		"admin", a.servers.adminAddr(), "ssh", cmp.Or(a.ssh.Addr(), config.Off), "programs", a.current.Load().programs, "took", time.Since(a.began).String())
 	trimCode()
@@ -259,7 +261,10 @@ const (
 
 // finish ends what is left when the programs have been stopped.
 func (a *agent) finish() {
-	a.reload.stop()
+	if a.reload != nil { // else the first programs could not even be listed
+		a.reload.stop()
+		a.kills.close()
+	}
 	a.prep.close()
 	a.proxy.Close()
 	a.ssh.Close()

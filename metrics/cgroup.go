@@ -61,6 +61,19 @@ func ReadCgroup(root, procCgroup string) Usage {
 	return u
 }
 
+// OOMKills is Usage.OOMKills alone, for who asks often.
+func OOMKills(root, procCgroup string) float64 {
+	paths := cgroupPaths(procCgroup)
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		return oomKillsV2(place(root, paths[""]))
+	}
+	return oomKillsV1(place(filepath.Join(root, "memory"), paths["memory"]))
+}
+
+func oomKillsV2(dir string) float64 { return get(keyed(dir, "memory.events"), "oom_kill") }
+
+func oomKillsV1(dir string) float64 { return get(keyed(dir, "memory.oom_control"), "oom_kill") } // since Linux 4.13
+
 // mounts are the folders in which distributions mount a v1 controller.
 func mounts(controller string) []string {
 	switch controller {
@@ -81,7 +94,7 @@ func (u *Usage) readV2(dir string) {
 	u.CPUSeconds = get(cpu, "usage_usec") / 1e6
 	u.Periods, u.Throttled, u.ThrottledSeconds = get(cpu, "nr_periods"), get(cpu, "nr_throttled"), get(cpu, "throttled_usec")/1e6
 	u.PidsLimit, u.Pids = number(dir, "pids.max"), number(dir, "pids.current")
-	u.OOMKills = get(keyed(dir, "memory.events"), "oom_kill")
+	u.OOMKills = oomKillsV2(dir)
 }
 
 func (u *Usage) readV1(controller, dir string) {
@@ -93,7 +106,7 @@ func (u *Usage) readV1(controller, dir string) {
 		}
 		u.MemoryUsed = number(dir, "memory.usage_in_bytes")
 		u.MemoryWorkingSet = u.MemoryUsed - orZero(keyed(dir, "memory.stat")["total_inactive_file"])
-		u.OOMKills = get(keyed(dir, "memory.oom_control"), "oom_kill") // since Linux 4.13
+		u.OOMKills = oomKillsV1(dir)
 	case "cpu":
 		quota := number(dir, "cpu.cfs_quota_us")
 		if quota < 0 {

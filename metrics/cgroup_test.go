@@ -37,6 +37,9 @@ func TestReadCgroup(t *testing.T) {
 		if diff := cmp.Diff(tt.want(tt.base), got, cmpopts.EquateNaNs()); diff != "" {
 			t.Errorf("%s with %q (-want +got):\n%s", tt.tree, tt.proc, diff)
 		}
+		if n := OOMKills(filepath.Join("testdata", tt.tree), tt.proc); n != got.OOMKills && !math.IsNaN(got.OOMKills) {
+			t.Errorf("%s with %q: OOMKills says %v, want %v", tt.tree, tt.proc, n, got.OOMKills)
+		}
 	}
 }
 

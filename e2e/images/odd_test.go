@@ -107,6 +107,9 @@ startsecs=0
 	if n := c.count("inpod_cgroup_oom_kills_total"); n != 1 {
 		t.Errorf("inpod_cgroup_oom_kills_total is %v, want 1", n)
 	}
+	await(t, "a line that says why", func() bool {
+		return strings.Contains(c.logs(), `"msg":"out of memory: the kernel killed processes of this container"`)
+	})
 	if got := c.metric(`inpod_program_exit_status{group="hog",program="hog"}`); got != "-1" {
 		t.Errorf("inpod_program_exit_status is %q, want -1", got)
 	}
