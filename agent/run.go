@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -49,6 +48,8 @@ type agent struct {
 	metrics *metricsHandler
 	prep    *preparation // of the programs' start
 	users   *userStep    // nil where the settings have none
+
+	processors *processors
 
 	settings   atomic.Pointer[config.Config]
 	current    atomic.Pointer[generation]
@@ -205,10 +206,9 @@ func (a *agent) startListeners(l *loaded) error {
 	if err := a.servers.listenPrograms(l.ini); err != nil {
 		return err
 	}
-	// See proxy.Options.Loops.
-	cores := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(cores + 1)
-	a.proxy = proxy.New(proxy.Options{Log: a.log, NewCheck: a.newCheck, Loops: cores})
+	a.processors = newProcessors(func() int64 { return a.proxy.Connections() })
+	a.onExit(a.processors.close)
+	a.proxy = proxy.New(proxy.Options{Log: a.log, NewCheck: a.newCheck, Loops: a.processors.cores, Client: a.processors.serve})
 	a.onExit(a.proxy.Close)
 	if err := a.proxy.Apply(l.cfg.Proxy); err != nil {
 		return err

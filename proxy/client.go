@@ -75,6 +75,7 @@ func (w *worker) adopt(fd int, l *listener, from origin) {
 	c.prev.next, c.next.prev = c, c
 	if c.outer() {
 		w.open.Add(1)
+		w.p.client()
 	}
 	c.SetDeadline(w.loop.Now() + int64(headerTimeout))
 }

@@ -234,6 +234,7 @@ func (f *front) secure(l *listener, with *certificates, fd int, from origin) {
 		return
 	}
 	f.open.Add(1)
+	f.p.client()
 	if !f.spawn(func() { f.handshake(l, with, raw, from) }) {
 		f.open.Add(-1)
 		raw.Close()
@@ -312,6 +313,7 @@ func (l *listener) handOff(c *client, data []byte) {
 		return
 	}
 	f.open.Add(1)
+	f.p.client()
 	h := &http2Conn{Conn: conn, ahead: ahead, l: l, proto: "http"}
 	if !f.spawn(func() { f.serveHTTP2(h) }) {
 		h.Close()

@@ -36,12 +36,16 @@ type Options struct {
 	// Loops is the number of event loops, 1 or more. One a core is right, with GOMAXPROCS one above: while a processor of
 	// the scheduler is idle, sysmon leaves those alone whose loop waits in epoll, instead of looking every 20 µs.
 	Loops int
+	// Client, if there is one, is told of each connection of a client's, when Connections counts it already. It must not
+	// block.
+	Client func()
 }
 
 // Proxy serves routes. Make one with New.
 type Proxy struct {
 	log      *slog.Logger
 	newCheck func(config.Route) (Checker, error)
+	client   func() // Options.Client
 	loops    int
 	metrics  *metrics
 	front    *front
@@ -63,7 +67,10 @@ type Proxy struct {
 
 // New makes a proxy without routes. It opens nothing and starts nothing.
 func New(opts Options) *Proxy {
-	p := &Proxy{log: opts.Log.With("part", "proxy"), newCheck: opts.NewCheck, loops: max(opts.Loops, 1), metrics: newMetrics()}
+	p := &Proxy{log: opts.Log.With("part", "proxy"), newCheck: opts.NewCheck, client: opts.Client, loops: max(opts.Loops, 1), metrics: newMetrics()}
+	if p.client == nil {
+		p.client = func() {}
+	}
 	p.listeners = map[string]*listener{}
 	p.idle.L = &p.mu
 	p.accepting.Store(true)

@@ -18,6 +18,8 @@ type Options struct {
 	// Settled, if there is one, is called some seconds after the last client has left, and after what is made at the start:
 	// memory can be given back then.
 	Settled func()
+	// Connected, if there is one, is told how many clients are logged in when that changes. It must not call the server.
+	Connected func(n int)
 	// Passwd, Group and Shadow are the files of those names; empty means those in /etc.
 	Passwd, Group, Shadow string
 	// EtcDir is where profile and environment are; empty means /etc.

@@ -301,12 +301,21 @@ func (s *Server) add(c *conn) bool {
 		return false
 	}
 	s.conns[c.id] = c
+	s.connected()
 	return true
+}
+
+// connected is called with mu held.
+func (s *Server) connected() {
+	if s.opts.Connected != nil {
+		s.opts.Connected(len(s.conns))
+	}
 }
 
 func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c.id)
+	s.connected()
 	s.mu.Unlock()
 	s.tell()
 }
