@@ -30,8 +30,8 @@ type scene struct {
 	NoImage     bool                         `json:"noImage,omitempty"`
 }
 
-// outcome is the first document of an .out.yaml.
-type outcome struct {
+// goldenText is the first document of an .out.yaml.
+type goldenText struct {
 	Refused  Reason   `json:"refused,omitempty"`
 	Error    string   `json:"error,omitempty"`
 	Left     Reason   `json:"left,omitempty"`
@@ -117,7 +117,7 @@ func TestGolden(t *testing.T) {
 			if diff := cmp.Diff(before, pod); diff != "" {
 				t.Errorf("the pod that went in was changed:\n%s", diff)
 			}
-			out := outcome{Left: report.Left, LeftText: report.LeftText, Done: report.Done, Warnings: report.Warnings}
+			out := goldenText{Left: report.Left, LeftText: report.LeftText, Done: report.Done, Warnings: report.Warnings}
 			seen[report.Left] = true
 			if err != nil {
 				var no *Refusal
@@ -125,7 +125,7 @@ func TestGolden(t *testing.T) {
 					t.Fatalf("error %v is no Refusal", err)
 				}
 				seen[no.Reason] = true
-				out = outcome{Refused: no.Reason, Error: no.Text}
+				out = goldenText{Refused: no.Reason, Error: no.Text}
 			}
 			text := written(t, out)
 			if err == nil && report.Left == "" {
