@@ -209,7 +209,9 @@ func template(name string, life time.Duration, now time.Time) (*x509.Certificate
 	}, nil
 }
 
-func pemOf(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
 
 // with is a copy of data with other values.
 func with(data map[string][]byte, pairs ...any) map[string][]byte {

@@ -54,7 +54,10 @@ type Report struct {
 	Warnings  []string // sentences that say what to write instead
 }
 
-func (r *Report) did(format string, args ...any) { r.Done = append(r.Done, fmt.Sprintf(format, args...)) }
+func (r *Report) did(format string, args ...any) {
+	r.Done = append(r.Done, fmt.Sprintf(format, args...))
+}
+
 func (r *Report) warn(format string, args ...any) {
 	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
 }

@@ -50,8 +50,8 @@ type Registry struct {
 	rt    http.RoundTripper
 
 	mu      sync.Mutex
-	tags    map[string]tagged  // by name and credentials
-	configs map[v1.Hash]Image  // by the digest of the manifest
+	tags    map[string]tagged // by name and credentials
+	configs map[v1.Hash]Image // by the digest of the manifest
 }
 
 type tagged struct {

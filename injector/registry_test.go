@@ -207,3 +207,8 @@ func TestKeychain(t *testing.T) {
 		t.Error("a secret of another type: no error")
 	}
 }
+
+func pushWeb(t *testing.T, server *realRegistry) {
+	t.Helper()
+	server.push(t, "web:1", v1.Config{Entrypoint: []string{"/web"}})
+}

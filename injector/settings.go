@@ -226,6 +226,14 @@ func newOptions(layers []layer) (o options, problems []string) {
 	return o, problems
 }
 
+// CheckDefaults says what is wrong with the defaults of an installation.
+func CheckDefaults(defaults map[string]string) error {
+	if _, problems := newOptions([]layer{{"the injector's setting", "", defaults}}); len(problems) > 0 {
+		return refuseSettings(problems)
+	}
+	return nil
+}
+
 func (o options) text(name string) string { return o.values[name] }
 func (o options) set(name string) bool    { return o.from[name] != "" }
 func (o options) is(name, v string) bool  { return o.values[name] == v }
