@@ -11,7 +11,7 @@ export CGO_ENABLED := 0
 BUILD := $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross demo test test-short lint vuln fuzz bench docs clean
+.PHONY: help build cross injector chart-test demo test test-short lint vuln fuzz bench docs clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,14 @@ build: ## Build bin/inpod for this machine
 cross: ## Build bin/inpod-linux-amd64 and bin/inpod-linux-arm64
 	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/inpod-linux-amd64 ./cmd/inpod
 	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/inpod-linux-arm64 ./cmd/inpod
+
+injector: ## Build bin/inpod-injector for this machine
+	$(BUILD) -o bin/inpod-injector ./cmd/inpod-injector
+
+chart-test: ## Lint and render the charts with the real helm, and hold the objects against Kubernetes' schemas
+	$(GO) build -C hack/tools -trimpath -o $(CURDIR)/bin/ helm.sh/helm/v3/cmd/helm github.com/yannh/kubeconform/cmd/kubeconform
+	$(GO) vet -tags chart ./charts
+	$(GO) test -count 1 -tags chart ./charts
 
 demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
 	@hack/install.sh demo
@@ -50,7 +58,8 @@ bench: ## Measure beside supervisord, tini, s6, nginx, HAProxy, queue-proxy; wri
 	$(GO) run ./bench
 
 docs: ## Regenerate docs/reference
-	$(GO) test ./config ./supervisor/ini ./cmd/inpod -run Reference -update
+	$(GO) test ./config ./supervisor/ini ./cmd/inpod ./injector -run Reference -update
+	$(GO) test ./charts -run README -update
 
 clean: ## Remove what was built, trained and cached here
 	rm -rf bin .demo examples/digits/model.npz examples/digits/__pycache__
