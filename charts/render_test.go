@@ -145,7 +145,7 @@ func TestBadValues(t *testing.T) {
 		{"inpod-app", "image=a,route.kind=gateway", "route.gateway is required"},
 	}
 	for _, tt := range tests {
-		out, err := run(t, nil, "helm", "template", "rel", tt.chart, "--set", tt.set)
+		out, err := run(t, nil, "helm", "template", "rel", tt.chart, "--kube-version", "1.34.0", "--set", tt.set)
 		if err == nil || !strings.Contains(out, tt.want) {
 			t.Errorf("%s --set %s: %v, want an error with %q:\n%s", tt.chart, tt.set, err, tt.want, out)
 		}
