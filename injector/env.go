@@ -69,9 +69,10 @@ func (p *plan) agentEnv(context.Context) error {
 	p.st.AdminPort = p.opt.port("admin-port")
 	vars := []variable{
 		{"INPOD_ADMIN_LISTEN", fmt.Sprintf(":%d", p.st.AdminPort)},
-		{"INPOD_DRAIN_DELAY", p.drainDelay().String()},
-		{"INPOD_DRAIN_DEADLINE", max(p.drainTime(), p.drainDelay()).String()},
 		{"INPOD_LOG_LEVEL", p.opt.text("log-level")},
+	}
+	if p.drainTime() > 0 {
+		vars = append(vars, variable{"INPOD_DRAIN_DELAY", p.drainDelay().String()}, variable{"INPOD_DRAIN_DEADLINE", p.drainTime().String()})
 	}
 	if len(p.ports) > 0 && !p.routed {
 		vars = append(vars, variable{"INPOD_PROXY_ROUTES", p.routes()})

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -85,6 +87,9 @@ func (o Offline) Inject(ctx context.Context, in io.Reader) ([]byte, []Found, err
 	return out.Bytes(), all, nil
 }
 
+// yamlLine is where an error of the YAML parser names a line, of the document and not of the file.
+var yamlLine = regexp.MustCompile(`line \d+`)
+
 // document is one of a file.
 type document struct {
 	text      string // with its separator
@@ -102,7 +107,10 @@ func split(text []byte) (docs []document, err error) {
 		var root yaml.Node
 		// The separator stays as it is, so a comment in it must not become one of the object.
 		if err := yaml.Unmarshal([]byte(current.text[len(current.separator):]), &root); err != nil {
-			return fmt.Errorf("in the document that begins at line %d: %w", current.line, err)
+			return errors.New(yamlLine.ReplaceAllStringFunc(strings.TrimPrefix(err.Error(), "yaml: "), func(line string) string {
+				n, _ := strconv.Atoi(strings.TrimPrefix(line, "line "))
+				return fmt.Sprintf("line %d", current.line+n-1)
+			}))
 		}
 		if len(root.Content) == 1 {
 			current.root = &root

@@ -46,7 +46,7 @@ func TestInjectFilesMode(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0].Report.Mode != Wrap {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	for _, want := range []string{"inpod.dev/inject: wrap", "inpod.dev/status:", "- /opt/inpod/inpod"} {
+	for _, want := range []string{"inpod.dev/inject: wrap", "inpod.dev/status:", "command: [/opt/inpod/inpod, run, --, a]"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -55,7 +55,7 @@ func TestInjectFilesMode(t *testing.T) {
 
 func TestInjectFilesThatCannotBe(t *testing.T) {
 	tests := []struct{ name, in, want string }{
-		{"no YAML", "kind: Pod\n---\nkind: [", "begins at line 2"},
+		{"no YAML", "kind: Pod\n---\nkind: [", "line 3: did not find"},
 		{"no pod", "kind: Pod\nspec: 5\n", "cannot read the pod"},
 		{"merge keys", "kind: Pod\nmetadata: {labels: {inpod.dev/inject: wrap}}\nspec:\n  containers:\n  - &a {name: a, image: a}\n  - {<<: *a, name: b}\n", "write the keys out"},
 	}

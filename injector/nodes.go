@@ -102,7 +102,9 @@ func applyToList(n *yaml.Node, key, op string, fresh *yaml.Node) error {
 	if err != nil || i > len(n.Content) || i == len(n.Content) && op != "add" {
 		return fmt.Errorf("%q is no place in a list of %d", key, len(n.Content))
 	}
-	n.Style &^= yaml.FlowStyle
+	if fresh.Kind != yaml.ScalarNode { // [a, b] takes another word and keeps the comment behind it
+		n.Style &^= yaml.FlowStyle
+	}
 	switch op {
 	case "add":
 		n.Content = append(n.Content[:i], append([]*yaml.Node{fresh}, n.Content[i:]...)...)

@@ -26,6 +26,11 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
+// failure is the error of a command that has begun to work; the others are mistakes on the command line.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
 // errTold is the error of a command that has said what there was to say.
 var errTold = errors.New("told")
 
@@ -37,13 +42,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	cmd, err := root.ExecuteContextC(ctx)
+	err := root.ExecuteContext(ctx)
+	_, failed := errors.AsType[failure](err)
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errTold):
 		return exitFailed
-	case cmd.SilenceUsage: // set when a command begins to work
+	case failed:
 		fmt.Fprintf(stderr, "inpod-injector: %v\n", err)
 		return exitFailed
 	}
@@ -61,9 +67,18 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { cmd.SilenceUsage = true }
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
 	root.AddCommand(newServe(), newInject(), newCheck(), newRedirect(), newVersion())
+	for _, cmd := range root.Commands() {
+		cmd.SilenceUsage = true
+		if work := cmd.RunE; work != nil {
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if err := work(cmd, args); err != nil {
+					return failure{err}
+				}
+				return nil
+			}
+		}
+	}
 	return root
 }
 
