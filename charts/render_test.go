@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
 	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -21,7 +22,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
-	"go.yaml.in/yaml/v3"
 	kyaml "sigs.k8s.io/yaml"
 )
 
@@ -89,11 +89,11 @@ func kinds() map[string]func() any {
 		"apps/v1/Deployment":       func() any { return &appsv1.Deployment{} }, "policy/v1/PodDisruptionBudget": func() any { return &policyv1.PodDisruptionBudget{} },
 		"scheduling.k8s.io/v1/PriorityClass": func() any { return &schedulingv1.PriorityClass{} },
 		"networking.k8s.io/v1/NetworkPolicy": func() any { return &networkingv1.NetworkPolicy{} }, "networking.k8s.io/v1/Ingress": func() any { return &networkingv1.Ingress{} },
-		"autoscaling/v2/HorizontalPodAutoscaler":                          func() any { return &autoscalingv2.HorizontalPodAutoscaler{} },
-		"rbac.authorization.k8s.io/v1/Role":                               func() any { return &rbacv1.Role{} },
-		"rbac.authorization.k8s.io/v1/RoleBinding":                        func() any { return &rbacv1.RoleBinding{} },
-		"rbac.authorization.k8s.io/v1/ClusterRole":                        func() any { return &rbacv1.ClusterRole{} },
-		"rbac.authorization.k8s.io/v1/ClusterRoleBinding":                 func() any { return &rbacv1.ClusterRoleBinding{} },
+		"autoscaling/v2/HorizontalPodAutoscaler":                       func() any { return &autoscalingv2.HorizontalPodAutoscaler{} },
+		"rbac.authorization.k8s.io/v1/Role":                            func() any { return &rbacv1.Role{} },
+		"rbac.authorization.k8s.io/v1/RoleBinding":                     func() any { return &rbacv1.RoleBinding{} },
+		"rbac.authorization.k8s.io/v1/ClusterRole":                     func() any { return &rbacv1.ClusterRole{} },
+		"rbac.authorization.k8s.io/v1/ClusterRoleBinding":              func() any { return &rbacv1.ClusterRoleBinding{} },
 		"admissionregistration.k8s.io/v1/MutatingWebhookConfiguration": func() any { return &admissionregv1.MutatingWebhookConfiguration{} },
 	}
 }

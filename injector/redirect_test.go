@@ -20,15 +20,7 @@ func TestRedirect(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces with interfaces need root")
 	}
-	pod, node := newNetns(t, "pod"), newNetns(t, "node")
-	ip(t, "link", "add", "vp"+pod.tag, "netns", pod.name, "type", "veth", "peer", "name", "vn"+pod.tag, "netns", node.name)
-	for n, addr := range map[*netns]string{pod: "1", node: "2"} {
-		dev := map[*netns]string{pod: "vp", node: "vn"}[n] + pod.tag
-		ip(t, "-n", n.name, "link", "set", "lo", "up")
-		ip(t, "-n", n.name, "addr", "add", "10.99.0."+addr+"/24", "dev", dev)
-		ip(t, "-n", n.name, "addr", "add", "fd00:99::"+addr+"/64", "dev", dev, "nodad")
-		ip(t, "-n", n.name, "link", "set", dev, "up")
-	}
+	pod, node := podAndNode(t)
 	pod.serve(t, 8000, "server")
 	pod.serve(t, 15080, "inpod")
 	pod.serve(t, 8001, "other")
@@ -85,6 +77,21 @@ func TestParseRule(t *testing.T) {
 			t.Errorf("%q: %v, want an error", text, got)
 		}
 	}
+}
+
+// podAndNode are two namespaces with a cable between them: 10.99.0.1 and 10.99.0.2, fd00:99::1 and fd00:99::2.
+func podAndNode(t *testing.T) (pod, node *netns) {
+	t.Helper()
+	pod, node = newNetns(t, "pod"), newNetns(t, "node")
+	ip(t, "link", "add", "vp"+pod.tag, "netns", pod.name, "type", "veth", "peer", "name", "vn"+pod.tag, "netns", node.name)
+	for n, addr := range map[*netns]string{pod: "1", node: "2"} {
+		dev := map[*netns]string{pod: "vp", node: "vn"}[n] + pod.tag
+		ip(t, "-n", n.name, "link", "set", "lo", "up")
+		ip(t, "-n", n.name, "addr", "add", "10.99.0."+addr+"/24", "dev", dev)
+		ip(t, "-n", n.name, "addr", "add", "fd00:99::"+addr+"/64", "dev", dev, "nodad")
+		ip(t, "-n", n.name, "link", "set", dev, "up")
+	}
+	return pod, node
 }
 
 type netns struct {

@@ -28,9 +28,25 @@ func TestTable(t *testing.T) {
 
 func TestValuesThatAreRefused(t *testing.T) {
 	tests := []struct{ name, value string }{
-		{"port", "0"}, {"port", "http,,8000"}, {"port", "70000"}, {"port", "1,2,3,4,5,6,7,8,9"}, {"proxy-port", ""}, {"proxy-port", "http"},
-		{"timeout", "5"}, {"timeout", "-1s"}, {"drain-delay", "never"}, {"queue", "1.5"}, {"cpu-limit", "x"}, {"memory-limit", "-1Mi"},
-		{"mode", ""}, {"mode", "Wrap"}, {"profile", "gpu"}, {"config", "a b"}, {"ssh-users", "{a: b}"}, {"container", "a.b"}, {"inject-anyway", "yes"},
+		{"port", "0"},
+		{"port", "http,,8000"},
+		{"port", "70000"},
+		{"port", "1,2,3,4,5,6,7,8,9"},
+		{"proxy-port", ""},
+		{"proxy-port", "http"},
+		{"timeout", "5"},
+		{"timeout", "-1s"},
+		{"drain-delay", "never"},
+		{"queue", "1.5"},
+		{"cpu-limit", "x"},
+		{"memory-limit", "-1Mi"},
+		{"mode", ""},
+		{"mode", "Wrap"},
+		{"profile", "gpu"},
+		{"config", "a b"},
+		{"ssh-users", "{a: b}"},
+		{"container", "a.b"},
+		{"inject-anyway", "yes"},
 	}
 	for _, tt := range tests {
 		if _, problems := newOptions([]layer{{"annotation", Domain, map[string]string{tt.name: tt.value}}}); len(problems) != 1 {
