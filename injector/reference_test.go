@@ -45,6 +45,8 @@ func TestValuesThatAreRefused(t *testing.T) {
 		{"profile", "gpu"},
 		{"config", "a b"},
 		{"ssh-users", "{a: b}"},
+		{"ssh-users", "[{1: b}]"},
+		{"ssh-users", "[.nan]"},
 		{"container", "a.b"},
 		{"inject-anyway", "yes"},
 	}

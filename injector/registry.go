@@ -110,7 +110,8 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 	if t, ok := r.cached(key); ok {
 		return t.image, t.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	parent := ctx
+	ctx, cancel := context.WithTimeout(parent, lookupTimeout)
 	defer cancel()
 	select {
 	case r.slots <- struct{}{}:
@@ -122,7 +123,9 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 	if err != nil {
 		err = explain(ctx, ref, err)
 	}
-	r.keep(key, image, err)
+	if parent.Err() == nil { // else it says nothing about the registry
+		r.keep(key, image, err)
+	}
 	return image, err
 }
 

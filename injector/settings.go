@@ -152,6 +152,9 @@ func (s setting) check(value string) string {
 		if err := yaml.Unmarshal([]byte(value), &list); err != nil {
 			return "want a list in YAML or JSON"
 		}
+		if _, err := json.Marshal(list); err != nil { // YAML knows keys and numbers that JSON does not
+			return "want a list that JSON could hold too"
+		}
 	default:
 		if words := strings.Split(s.kind, "|"); !slices.Contains(words, value) && (value != "" || s.def != "") {
 			return "want " + strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
