@@ -11,7 +11,7 @@ export CGO_ENABLED := 0
 BUILD := $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross injector chart-test demo test test-short lint vuln fuzz bench docs clean
+.PHONY: help build cross injector chart-test pod-test demo test test-short lint vuln fuzz bench docs clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ chart-test: ## Lint and render the charts with the real helm, and hold the objec
 	$(GO) build -C hack/tools -trimpath -o $(CURDIR)/bin/ helm.sh/helm/v3/cmd/helm github.com/yannh/kubeconform/cmd/kubeconform
 	$(GO) vet -tags chart ./charts
 	$(GO) test -count 1 -tags chart ./charts
+
+pod-test: ## Hold injected pods against the API server's own validation and Pod Security levels (builds much of Kubernetes)
+	$(GO) test -C hack/kubecheck -count 1 .
 
 demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
 	@hack/install.sh demo
