@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -59,6 +60,9 @@ func (o Offline) Inject(ctx context.Context, in io.Reader) ([]byte, []Found, err
 	if len(text) > maxFile {
 		return nil, nil, fmt.Errorf("is larger than %d MiB", maxFile>>20)
 	}
+	if !utf8.Valid(text) {
+		return nil, nil, errors.New("is not text: want YAML in UTF-8")
+	}
 	docs, err := split(text)
 	if err != nil {
 		return nil, nil, err
@@ -104,9 +108,13 @@ func split(text []byte) (docs []document, err error) {
 	var current document
 	current.line = 1
 	flush := func() error {
-		var root yaml.Node
 		// The separator stays as it is, so a comment in it must not become one of the object.
-		if err := yaml.Unmarshal([]byte(current.text[len(current.separator):]), &root); err != nil {
+		var separator, root yaml.Node
+		err := yaml.Unmarshal([]byte(current.separator), &separator)
+		if err == nil {
+			err = yaml.Unmarshal([]byte(current.text[len(current.separator):]), &root)
+		}
+		if err != nil {
 			return errors.New(yamlLine.ReplaceAllStringFunc(strings.TrimPrefix(err.Error(), "yaml: "), func(line string) string {
 				n, _ := strconv.Atoi(strings.TrimPrefix(line, "line "))
 				return fmt.Sprintf("line %d", current.line+n-1)

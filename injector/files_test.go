@@ -56,6 +56,8 @@ func TestInjectFilesMode(t *testing.T) {
 func TestInjectFilesThatCannotBe(t *testing.T) {
 	tests := []struct{ name, in, want string }{
 		{"no YAML", "kind: Pod\n---\nkind: [", "line 3: did not find"},
+		{"no UTF-8", "kind: Pod\n--- # \xff\nkind: Pod\n", "want YAML in UTF-8"},
+		{"a control character", "kind: Pod\n--- # \x01\nkind: Pod\n", "control characters"},
 		{"no pod", "kind: Pod\nspec: 5\n", "cannot read the pod"},
 		{"merge keys", "kind: Pod\nmetadata: {labels: {inpod.dev/inject: wrap}}\nspec:\n  containers:\n  - &a {name: a, image: a}\n  - {<<: *a, name: b}\n", "write the keys out"},
 	}
