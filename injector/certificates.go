@@ -45,8 +45,11 @@ type Certificates struct {
 // Run looks at the certificate until ctx ends.
 func (c *Certificates) Run(ctx context.Context) {
 	for {
-		wait := roundTime
 		changed, err := c.round(ctx)
+		wait := roundTime
+		if c.Ready() != nil { // such as when another replica was just writing
+			wait = roundTime / 20
+		}
 		switch {
 		case err != nil && ctx.Err() == nil:
 			c.Metrics.rotation.WithLabelValues("error").Inc()
