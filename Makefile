@@ -13,7 +13,7 @@ COLD := google.golang.org/protobuf github.com/prometheus github.com/spf13 go.yam
 BUILD := $(GO) build -trimpath -buildvcs=$(BUILDVCS) $(foreach m,$(COLD),-gcflags='$(m)/...=-l') -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross images image-lint e2e-images demo test test-short lint vuln fuzz bench docs clean
+.PHONY: help build cross images image-lint e2e-images injector chart-test pod-test demo test test-short lint vuln fuzz bench docs clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,17 @@ e2e-images: ## Build the images, log in to them, call them, break them (root; st
 	@hack/install.sh images
 	@$(MAKE) --no-print-directory build
 	@$(GO) tool gotestsum --format testname --format-icons text --hide-summary skipped -- -tags images -count 1 -timeout 45m ./e2e/images
+
+injector: ## Build bin/inpod-injector for this machine
+	$(BUILD) -o bin/inpod-injector ./cmd/inpod-injector
+
+chart-test: ## Lint and render the charts with the real helm, and hold the objects against Kubernetes' schemas
+	$(GO) build -C hack/tools -trimpath -o $(CURDIR)/bin/ helm.sh/helm/v3/cmd/helm github.com/yannh/kubeconform/cmd/kubeconform
+	$(GO) vet -tags chart ./charts
+	$(GO) test -count 1 -tags chart ./charts
+
+pod-test: ## Hold injected pods against the API server's own validation and Pod Security levels (builds much of Kubernetes)
+	$(GO) test -C hack/kubecheck -count 1 .
 
 demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
 	@hack/install.sh demo
@@ -63,7 +74,8 @@ bench: ## Measure beside supervisord, tini, s6, nginx, HAProxy, queue-proxy; wri
 	$(GO) run ./bench
 
 docs: ## Regenerate docs/reference
-	$(GO) test ./config ./supervisor/ini ./cmd/inpod -run Reference -update
+	$(GO) test ./config ./supervisor/ini ./cmd/inpod ./injector -run Reference -update
+	$(GO) test ./charts -run README -update
 
 clean: ## Remove what was built, trained and cached here
 	rm -rf bin .demo examples/digits/model.npz examples/digits/__pycache__

@@ -35,6 +35,9 @@ var table = map[string][]string{
 		"sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
 	},
 	"cmd/inpod": {"agent", "agent/ctl", "config", "sshd/files", "sshd/scp", "sshd/sftp"},
+
+	"injector":           {"config"},
+	"cmd/inpod-injector": {"injector"},
 }
 
 // black lists the trees of black-box tests: they see what users see, and may use what is theirs and the shapes of
@@ -46,6 +49,8 @@ var black = map[string][]string{
 	"examples": {"examples", "e2e"},
 	"images":   {"images"},                   // their linter runs docker
 	"docs":     {"config", "supervisor/ini"}, // the reference is held against the code
+	"charts":   {"charts"},
+	"hack":     {"hack"},
 }
 
 // owner says which trees may import a foreign package, by its path's beginning. Test files are free.
@@ -58,6 +63,9 @@ var owner = map[string][]string{
 	"k8s.io/":                     {"injector", "cmd/inpod-injector"},
 	"sigs.k8s.io/":                {"injector", "cmd/inpod-injector"},
 	"github.com/spf13/":           {"cmd"},
+
+	"github.com/google/go-containerregistry": {"injector", "cmd/inpod-injector"},
+	"github.com/google/nftables":             {"injector"},
 }
 
 // without says what a binary must not hold, however it would get there.

@@ -1,0 +1,193 @@
+package injector
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// roundTime is how often the certificate is looked at, and so how soon every replica has a new one.
+const roundTime = 10 * time.Second
+
+// Certificates keeps the serving certificate: one of its own making, in a Secret that all replicas share, with the
+// authority's certificate in the webhook's configuration; or the files of somebody else.
+//
+// The replicas need no leader. The Secret's resourceVersion decides who was first, and whoever was not reads what the
+// other wrote. An authority is replaced in two steps, so that the API server trusts the new one before anybody serves
+// with it: see authority.go.
+type Certificates struct {
+	Client     kubernetes.Interface
+	Namespace  string
+	Secret     string
+	Webhook    string   // the MutatingWebhookConfiguration
+	Names      []string // DNS names of the Service
+	Dir        string   // when set: tls.crt and tls.key in it are served, and nothing is made or written
+	Log        *slog.Logger
+	Metrics    *Metrics
+	Now        func() time.Time
+	authority  // how long things are valid
+	current    atomic.Pointer[tls.Certificate]
+	registered atomic.Bool
+}
+
+// Run looks at the certificate until ctx ends.
+func (c *Certificates) Run(ctx context.Context) {
+	for {
+		changed, err := c.round(ctx)
+		wait := roundTime
+		if c.Ready() != nil { // such as when another replica was just writing
+			wait = roundTime / 20
+		}
+		switch {
+		case err != nil && ctx.Err() == nil:
+			c.Metrics.rotation.WithLabelValues("error").Inc()
+			c.Log.Error("cannot keep the certificate", "error", err)
+			wait = roundTime / 5
+		case changed:
+			c.Metrics.rotation.WithLabelValues("changed").Inc()
+		default:
+			c.Metrics.rotation.WithLabelValues("ok").Inc()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Ready tells whether there is a certificate which the API server has been told to trust.
+func (c *Certificates) Ready() error {
+	cert := c.current.Load()
+	switch {
+	case cert == nil:
+		return errors.New("there is no certificate yet")
+	case !c.registered.Load():
+		return fmt.Errorf("the webhook configuration %q does not have the certificate's authority yet", c.Webhook)
+	case c.Now().After(cert.Leaf.NotAfter):
+		return errors.New("the certificate has expired")
+	}
+	return nil
+}
+
+// Get is for tls.Config.GetCertificate: a new certificate is served to the next connection, without a restart.
+func (c *Certificates) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if cert := c.current.Load(); cert != nil {
+		return cert, nil
+	}
+	return nil, errors.New("there is no certificate yet")
+}
+
+func (c *Certificates) round(ctx context.Context) (changed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTime)
+	defer cancel()
+	if c.Dir != "" {
+		c.registered.Store(true) // by whoever made the files
+		return c.load(filepath.Join(c.Dir, corev1.TLSCertKey), filepath.Join(c.Dir, corev1.TLSPrivateKeyKey))
+	}
+	secret, err := c.secret(ctx)
+	if err != nil {
+		return false, err
+	}
+	changed, err = c.serve(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return false, err
+	}
+	registered, err := c.register(ctx, secret.Data[bundleKey])
+	return changed || registered, err
+}
+
+func (c *Certificates) load(certFile, keyFile string) (bool, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return false, fmt.Errorf("cannot read the certificate: %w", err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return false, fmt.Errorf("cannot read the key: %w", err)
+	}
+	return c.serve(cert, key)
+}
+
+// serve takes a certificate into use, when it is another one.
+func (c *Certificates) serve(certPEM, keyPEM []byte) (bool, error) {
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return false, fmt.Errorf("cannot use the certificate: %w", err)
+	}
+	old := c.current.Load()
+	if old != nil && bytes.Equal(old.Certificate[0], cert.Certificate[0]) {
+		return false, nil
+	}
+	c.current.Store(&cert)
+	c.Metrics.expires.Set(float64(cert.Leaf.NotAfter.Unix()))
+	c.Log.Info("serving with a certificate", "until", cert.Leaf.NotAfter, "serial", cert.Leaf.SerialNumber)
+	return true, nil
+}
+
+// secret returns the Secret as it should be, after having written it when it was not.
+func (c *Certificates) secret(ctx context.Context) (*corev1.Secret, error) {
+	secrets := c.Client.CoreV1().Secrets(c.Namespace)
+	secret, err := secrets.Get(ctx, c.Secret, metav1.GetOptions{})
+	missing := apierrors.IsNotFound(err)
+	if missing {
+		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Secret}, Type: corev1.SecretTypeTLS}
+	} else if err != nil {
+		return nil, fmt.Errorf("cannot read the Secret %q: %w", c.Secret, err)
+	}
+	next, why, err := c.next(secret.Data, c.Names, c.Now())
+	if err != nil || why == "" {
+		return secret, err
+	}
+	secret.Data = next
+	if missing {
+		secret, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
+	} else {
+		secret, err = secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	}
+	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) { // another replica was first
+		secret, err = secrets.Get(ctx, c.Secret, metav1.GetOptions{})
+	} else if err == nil {
+		c.Log.Info("the certificate's Secret is written", "why", why)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the Secret %q: %w", c.Secret, err)
+	}
+	return secret, nil
+}
+
+// register tells the API server which authority to trust.
+func (c *Certificates) register(ctx context.Context, bundle []byte) (bool, error) {
+	configs := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	cfg, err := configs.Get(ctx, c.Webhook, metav1.GetOptions{})
+	if err != nil {
+		return false, fmt.Errorf("cannot read the webhook configuration %q: %w", c.Webhook, err)
+	}
+	stale := false
+	for i := range cfg.Webhooks {
+		if cc := &cfg.Webhooks[i].ClientConfig; !bytes.Equal(cc.CABundle, bundle) {
+			cc.CABundle, stale = bundle, true
+		}
+	}
+	if stale {
+		if _, err := configs.Update(ctx, cfg, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
+			return false, fmt.Errorf("cannot write the webhook configuration %q: %w", c.Webhook, err)
+		} else if err != nil {
+			return false, nil // the other replica was first; the next round looks again
+		}
+	}
+	c.registered.Store(true)
+	return stale, nil
+}

@@ -1,0 +1,190 @@
+package injector
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	admissionregv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+const dnsName = "inpod-injector.inpod.svc"
+
+func webhookConfig() *admissionregv1.MutatingWebhookConfiguration {
+	return &admissionregv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "inpod-injector"},
+		Webhooks:   []admissionregv1.MutatingWebhook{{Name: "pods.inpod.dev"}},
+	}
+}
+
+func certificates(client kubernetes.Interface, now *time.Time) *Certificates {
+	return &Certificates{
+		Client: client, Namespace: "inpod", Secret: "inpod-injector-tls", Webhook: "inpod-injector", Names: []string{dnsName},
+		Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()),
+		Now: func() time.Time { return *now },
+	}
+}
+
+// handshake does what the API server does: TLS to the replica, trusting the bundle of the webhook configuration.
+func handshake(t *testing.T, c *Certificates, now time.Time) error {
+	t.Helper()
+	cfg, err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), c.Webhook, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cfg.Webhooks[0].ClientConfig.CABundle)
+	a, b := net.Pipe()
+	server := tls.Server(a, &tls.Config{GetCertificate: c.Get})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Handshake()
+		a.Close()
+	}()
+	client := tls.Client(b, &tls.Config{ServerName: dnsName, RootCAs: roots, Time: func() time.Time { return now }})
+	err = client.Handshake()
+	b.Close()
+	<-done
+	return err
+}
+
+// TestTenYears lets two replicas live for ten years, a day at a time: the API server can always talk to both.
+func TestTenYears(t *testing.T) {
+	t.Parallel()
+	client := fake.NewSimpleClientset(webhookConfig())
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	first, second := certificates(client, &now), certificates(client, &now)
+	if err := first.Ready(); err == nil {
+		t.Error("ready before there is a certificate")
+	}
+	serials, bundles := map[string]bool{}, map[string]bool{}
+	for day := range 3650 {
+		for i, c := range []*Certificates{first, second} {
+			if _, err := c.round(t.Context()); err != nil {
+				t.Fatalf("day %d: %v", day, err)
+			}
+			if day%7 != 0 {
+				continue
+			}
+			// Between the two rounds the replicas are a step apart.
+			for j, c := range []*Certificates{first, second} {
+				if day == 0 && j > i {
+					continue
+				}
+				if err := handshake(t, c, now); err != nil {
+					t.Fatalf("day %d, after the round of replica %d, replica %d: %v", day, i, j, err)
+				}
+			}
+		}
+		if err := first.Ready(); err != nil {
+			t.Fatalf("day %d: %v", day, err)
+		}
+		secret, err := client.CoreV1().Secrets("inpod").Get(t.Context(), "inpod-injector-tls", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		serials[first.current.Load().Leaf.SerialNumber.String()] = true
+		bundles[string(secret.Data[bundleKey])] = true
+		now = now.Add(24 * time.Hour)
+	}
+	if n := len(serials); n < 55 || n > 70 { // ten years by sixty days
+		t.Errorf("%d certificates in ten years", n)
+	}
+	if n := len(bundles); n < 4 || n > 8 {
+		t.Errorf("%d bundles in ten years", n)
+	}
+}
+
+// TestExpired: whoever was away too long recovers without hands.
+func TestExpired(t *testing.T) {
+	client := fake.NewSimpleClientset(webhookConfig())
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := certificates(client, &now)
+	for _, away := range []time.Duration{0, 100 * 24 * time.Hour, 6 * 365 * 24 * time.Hour} {
+		now = now.Add(away)
+		if away > 0 && c.Ready() == nil {
+			t.Errorf("ready with an expired certificate, after %s", away)
+		}
+		for range 3 {
+			if _, err := c.round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := handshake(t, c, now); err != nil {
+			t.Errorf("after %s: %v", away, err)
+		}
+		if err := c.Ready(); err != nil {
+			t.Errorf("after %s: %v", away, err)
+		}
+	}
+}
+
+// TestBrokenSecret: somebody emptied the Secret, or took the bundle out of the webhook configuration.
+func TestBrokenSecret(t *testing.T) {
+	client := fake.NewSimpleClientset(webhookConfig())
+	now := time.Now()
+	c := certificates(client, &now)
+	if _, err := c.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{bundleKey, authorityKey, corev1.TLSCertKey, corev1.TLSPrivateKeyKey, ""} {
+		secret, err := client.CoreV1().Secrets("inpod").Get(t.Context(), "inpod-injector-tls", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret.Data[key] = nil
+		if _, err := client.CoreV1().Secrets("inpod").Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(t.Context(), webhookConfig(), metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := handshake(t, c, now); err != nil {
+			t.Errorf("without %s: %v", key, err)
+		}
+	}
+}
+
+func TestCertificateFiles(t *testing.T) {
+	now := time.Now()
+	dir := t.TempDir()
+	c := certificates(nil, &now)
+	c.Dir = dir
+	if _, err := c.round(t.Context()); err == nil {
+		t.Error("no files: no error")
+	}
+	for i := range 2 {
+		data, err := authority{}.fresh([]string{dnsName}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+			if err := os.WriteFile(filepath.Join(dir, name), data[name], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if changed, err := c.round(t.Context()); err != nil || !changed {
+			t.Errorf("files %d: changed %v, %v", i, changed, err)
+		}
+		if changed, err := c.round(t.Context()); err != nil || changed {
+			t.Errorf("the same files %d: changed %v, %v", i, changed, err)
+		}
+	}
+	if err := c.Ready(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,301 @@
+package injector
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+type heard struct {
+	about   corev1.ObjectReference
+	warning bool
+	reason  Reason
+	text    string
+}
+
+type ear struct {
+	mu    sync.Mutex
+	heard []heard
+}
+
+func (e *ear) Tell(about corev1.ObjectReference, warning bool, reason Reason, text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.heard = append(e.heard, heard{about, warning, reason, text})
+}
+
+func testServer(objects ...runtime.Object) (*Server, *ear) {
+	objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}})
+	e := &ear{}
+	return &Server{
+		Settings: Settings{Image: "inpod/base:test", RedirectImage: "inpod/injector:test"},
+		Cluster:  NewAPI(fake.NewSimpleClientset(objects...), true), Events: e,
+		Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
+	}, e
+}
+
+func testPod() *corev1.Pod {
+	yes := true
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "web-", Labels: map[string]string{InjectLabel: Wrap},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "u1", Controller: &yes}},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "web", Image: "web", Command: []string{"web"}, Ports: []corev1.ContainerPort{{ContainerPort: 8000}},
+		}}},
+	}
+}
+
+func reviewOf(t testing.TB, pod any, change func(*admissionv1.AdmissionRequest)) []byte {
+	t.Helper()
+	req := &admissionv1.AdmissionRequest{
+		UID: "42", Namespace: "team", Operation: admissionv1.Create, Resource: metav1.GroupVersionResource{Version: "v1", Resource: "pods"},
+		Object: runtime.RawExtension{Raw: marshal(t, pod)},
+	}
+	if change != nil {
+		change(req)
+	}
+	return marshal(t, admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: req,
+	})
+}
+
+func post(t testing.TB, s http.Handler, body []byte) (*admissionv1.AdmissionResponse, *httptest.ResponseRecorder) {
+	t.Helper()
+	req := httptest.NewRequest(http.MethodPost, "/mutate?timeout=5s", bytes.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	rec := httptest.NewRecorder()
+	s.ServeHTTP(rec, req)
+	if rec.Code != http.StatusOK {
+		return nil, rec
+	}
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(rec.Body.Bytes(), &review); err != nil || review.Kind != "AdmissionReview" || review.Response.UID != "42" {
+		t.Fatalf("the answer is %s (%v)", rec.Body, err)
+	}
+	return review.Response, rec
+}
+
+func TestReviewInjects(t *testing.T) {
+	s, e := testServer()
+	pod := testPod()
+	response, _ := post(t, s, reviewOf(t, pod, nil))
+	if !response.Allowed || *response.PatchType != admissionv1.PatchTypeJSONPatch {
+		t.Fatalf("got %+v", response)
+	}
+	patch, err := jsonpatch.DecodePatch(response.Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := patch.Apply(marshal(t, pod))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got corev1.Pod
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Spec.Containers[0].Command[0] != binary || len(got.Spec.InitContainers) != 2 || got.Labels[InjectedLabel] != Wrap {
+		t.Errorf("patched it is %s", out)
+	}
+	if len(e.heard) != 1 || e.heard[0].about.Kind != "ReplicaSet" || e.heard[0].about.UID != "u1" || e.heard[0].reason != "Injected" || e.heard[0].warning {
+		t.Errorf("Events: %+v", e.heard)
+	}
+	if n := testutil.ToFloat64(s.Metrics.reviews.WithLabelValues("injected", "wrap", "")); n != 1 {
+		t.Errorf("%v reviews counted", n)
+	}
+	again, _ := post(t, s, reviewOf(t, got, nil))
+	if !again.Allowed || again.Patch != nil || len(again.Warnings) > 0 || len(e.heard) != 1 {
+		t.Errorf("once more: %+v, %+v", again, e.heard)
+	}
+}
+
+func TestReviewRefusesWithWords(t *testing.T) {
+	s, e := testServer()
+	pod := testPod()
+	pod.Annotations = map[string]string{Domain + "intercpt": "none"}
+	response, _ := post(t, s, reviewOf(t, pod, nil))
+	if response.Allowed || response.Result.Code != http.StatusForbidden || !strings.Contains(response.Result.Message, "did you mean inpod.dev/intercept?") {
+		t.Errorf("got %+v", response.Result)
+	}
+	if len(e.heard) != 1 || !e.heard[0].warning || e.heard[0].reason != BadSetting {
+		t.Errorf("Events: %+v", e.heard)
+	}
+}
+
+func TestReviewDryRunTellsNobody(t *testing.T) {
+	s, e := testServer()
+	dry := true
+	response, _ := post(t, s, reviewOf(t, testPod(), func(r *admissionv1.AdmissionRequest) { r.DryRun = &dry }))
+	if !response.Allowed || response.Patch == nil || len(e.heard) != 0 {
+		t.Errorf("got %+v, %+v", response, e.heard)
+	}
+}
+
+func TestReviewWarns(t *testing.T) {
+	restricted := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "strict", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}}
+	s, _ := testServer(restricted)
+	response, _ := post(t, s, reviewOf(t, testPod(), func(r *admissionv1.AdmissionRequest) { r.Namespace = "strict" }))
+	all := strings.Join(response.Warnings, "\n")
+	if !response.Allowed || !strings.Contains(all, "does not allow a redirect") || !strings.Contains(all, "targetPort: 15080") {
+		t.Errorf("got %+v", response)
+	}
+	for _, w := range response.Warnings {
+		if len(w) > maxWarning {
+			t.Errorf("%d bytes: %s", len(w), w)
+		}
+	}
+}
+
+func TestReviewReadsTheCluster(t *testing.T) {
+	objects := []runtime.Object{
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "settings"}, Data: map[string]string{"queue": "7"}},
+	}
+	s, _ := testServer(objects...)
+	pod := testPod()
+	pod.Annotations = map[string]string{Domain + "config": "settings"}
+	response, _ := post(t, s, reviewOf(t, pod, nil))
+	if !response.Allowed || !strings.Contains(string(response.Patch), `\"queue\":7`) {
+		t.Errorf("got %+v", response)
+	}
+}
+
+func TestReviewLooksUpWithTheServiceAccountsSecrets(t *testing.T) {
+	server := startRegistry(t)
+	secret := pullSecret(server.host, "alice", "secret:1")
+	secret.Namespace, secret.Name = "team", "pull"
+	s, _ := testServer(&secret, &corev1.ServiceAccount{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "default"}, ImagePullSecrets: []corev1.LocalObjectReference{{Name: "gone"}, {Name: "pull"}},
+	})
+	s.Registry = &Registry{Local: true}
+	pod := testPod()
+	pod.Spec.Containers[0].Command = nil
+	pod.Spec.Containers[0].Image = server.host + "/web:1"
+	if response, _ := post(t, s, reviewOf(t, pod, nil)); response.Allowed || !strings.Contains(response.Result.Message, "does not have it") {
+		t.Errorf("before it is there: %+v", response.Result)
+	}
+	s.Registry = &Registry{Local: true}
+	pushWeb(t, server)
+	response, _ := post(t, s, reviewOf(t, pod, nil))
+	if !response.Allowed || !strings.Contains(string(response.Patch), `"/web"`) {
+		t.Errorf("got %+v", response)
+	}
+}
+
+func TestReviewIsNoPlaceForOthers(t *testing.T) {
+	s, _ := testServer()
+	for name, change := range map[string]func(*admissionv1.AdmissionRequest){
+		"an update":      func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update },
+		"a subresource":  func(r *admissionv1.AdmissionRequest) { r.SubResource = "status" },
+		"something else": func(r *admissionv1.AdmissionRequest) { r.Resource.Resource = "services" },
+	} {
+		if response, _ := post(t, s, reviewOf(t, testPod(), change)); !response.Allowed || response.Patch != nil {
+			t.Errorf("%s: %+v", name, response)
+		}
+	}
+	if _, rec := post(t, s, reviewOf(t, testPod(), func(r *admissionv1.AdmissionRequest) { r.Namespace = "none" })); rec.Code != http.StatusInternalServerError {
+		t.Errorf("a namespace that cannot be read: %d, want 500, so that failurePolicy decides", rec.Code)
+	}
+	for name, body := range map[string]string{
+		"nothing": "", "no JSON": "{", "no review": "{}", "v1beta1": `{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{}}`,
+	} {
+		if _, rec := post(t, s, []byte(body)); rec.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d", name, rec.Code)
+		}
+	}
+	if _, rec := post(t, s, bytes.Repeat([]byte(" "), maxReview+1)); rec.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("too large: %d", rec.Code)
+	}
+	rec := httptest.NewRecorder()
+	s.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/mutate", nil))
+	if rec.Code != http.StatusBadRequest {
+		t.Errorf("GET: %d", rec.Code)
+	}
+}
+
+func TestRecorder(t *testing.T) {
+	client := fake.NewSimpleClientset()
+	m := NewMetrics(prometheus.NewRegistry())
+	r := NewRecorder(client, slog.New(slog.DiscardHandler), m)
+	about := corev1.ObjectReference{Kind: "ReplicaSet", Namespace: "team", Name: "web", UID: "u1"}
+	for range 3 {
+		r.Tell(about, true, NoCommand, strings.Repeat("x", 5000))
+	}
+	r.Tell(about, false, "Injected", "done")
+	watch, err := client.CoreV1().Events("team").Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.Run(ctx); close(done) }()
+	for range 2 {
+		<-watch.ResultChan()
+	}
+	cancel()
+	<-done
+	if n := testutil.ToFloat64(m.events.WithLabelValues("sent")); n != 2 {
+		t.Errorf("%v Events counted, want 2", n)
+	}
+	list, err := client.CoreV1().Events("team").List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 2 {
+		t.Fatalf("%d Events, %v; want 2", len(list.Items), err)
+	}
+	for _, e := range list.Items {
+		if len(e.Message) > maxEvent || e.Reason == "" || e.InvolvedObject != about || e.Source.Component == "" {
+			t.Errorf("got %+v", e)
+		}
+	}
+}
+
+// BenchmarkReview is one admission over HTTP, as the API server asks for it: decode, mutate, patch, encode. p99 is
+// reported too; the bar is 50 ms at 50 a second, so the API server's own part has to fit beside it.
+func BenchmarkReview(b *testing.B) {
+	s, _ := testServer()
+	s.Events = nil
+	server := httptest.NewServer(s)
+	defer server.Close()
+	body := reviewOf(b, testPod(), nil)
+	var took []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		resp, err := http.Post(server.URL+"/mutate?timeout=5s", "application/json", bytes.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
+
+func BenchmarkMutate(b *testing.B) {
+	set := Settings{Image: "inpod/base:test", RedirectImage: "inpod/injector:test"}
+	pod := testPod()
+	for b.Loop() {
+		if _, _, err := Mutate(b.Context(), pod, set); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
