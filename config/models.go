@@ -44,10 +44,10 @@ type SubModel struct {
 	SHA256 string `key:"sha256" default:"" check:"sha256" expand:"env" doc:"SHA-256 of the file."`
 }
 
-// Parts are what is fetched for the model: one for each directory. There is none where url came out empty.
+// Parts are what is fetched for the model: one for each directory. There is none where a url came out empty.
 func (m *Model) Parts() []SubModel {
 	if len(m.Models) > 0 {
-		return m.Models
+		return slices.DeleteFunc(slices.Clone(m.Models), func(p SubModel) bool { return p.URL == "" })
 	}
 	if m.URL == "" {
 		return nil
@@ -146,7 +146,13 @@ func checkModelURL(s string) string {
 		if msg := checkModelName(sub.Name); msg != "" {
 			return msg
 		}
-		if msg := checkModelURL(sub.URL); msg != "" || strings.HasPrefix(sub.URL, "{") {
+		if sub.URL == "" {
+			return fmt.Sprintf("has a part %q without a URL", sub.Name)
+		}
+		if strings.HasPrefix(strings.TrimSpace(sub.URL), "{") {
+			return fmt.Sprintf("has a part %q that has parts itself; want a URL", sub.Name)
+		}
+		if msg := checkModelURL(sub.URL); msg != "" {
 			return fmt.Sprintf("has a part %q that %s", sub.Name, msg)
 		}
 	}

@@ -61,6 +61,17 @@ func TestModelsFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// A part whose variable is not set is left out, as a model is.
+func TestAPartWithoutAURL(t *testing.T) {
+	c, err := Parse("f", []byte("models: [{name: m, models: [{name: a, url: '${READER_URL:-}'}, {name: b, url: 'http://h/b'}]}]"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]SubModel{{Name: "b", URL: "http://h/b"}}, c.Models[0].Parts()); diff != "" {
+		t.Errorf("the parts (-want +got):\n%s", diff)
+	}
+}
+
 func TestBadModels(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing to fetch", "{name: a}", "f:2: models[0]: has neither url nor models"},
@@ -75,6 +86,9 @@ func TestBadModels(t *testing.T) {
 		{"a bucket alone", "{name: a, url: 's3://bucket'}", `f:2: models[0].url: "s3://bucket" is not s3://BUCKET/KEY`},
 		{"bad JSON", `{name: a, url: '{"a": 1}'}`, "f:2: models[0].url: is not the JSON of several models: want {\"name\": \"URL\", …}: json: cannot unmarshal number into Go value of type string"},
 		{"bad part", `{name: a, url: '{"a": "x"}'}`, `f:2: models[0].url: has a part "a" that "x" has no scheme; want http://, https://, s3://, oci://, file:/// or an absolute path`},
+		{"a part without a URL", `{name: a, url: '{"b": "http://h/b", "a": ""}'}`, `f:2: models[0].url: has a part "a" without a URL`},
+		{"a part that is null", `{name: a, url: '{"a": null}'}`, `f:2: models[0].url: has a part "a" without a URL`},
+		{"parts of a part", `{name: a, url: '{"a": " {}"}'}`, `f:2: models[0].url: has a part "a" that has parts itself; want a URL`},
 		{"one sum for two", `{name: a, url: '{"a": "http://h/a", "b": "http://h/b"}', sha256: ` + strings.Repeat("1", 64) + "}", "f:2: models[0].sha256: is the sum of one file, but there are several; give models[].sha256"},
 		{"an endpoint", "{name: a, url: 's3://b/x', endpoint: 'minio:9000'}", `f:2: models[0].endpoint: "minio:9000" is not a URL such as https://minio.example.com:9000`},
 		{"the same name", "{name: a, url: 'http://h/x'}\n- {name: a, url: 'http://h/x', to: /b}", `f:3: models[1].name: "a" is the name of models[0] too`},

@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/url"
 	"path/filepath"
@@ -69,7 +70,7 @@ func (u *unit) source() (source, error) {
 	}
 	at, err := url.Parse(u.url)
 	if err != nil {
-		panic("BUG: models: config took a URL that is none")
+		return nil, fmt.Errorf("the URL is none: %w", plainly(err))
 	}
 	switch at.Scheme {
 	case "http", "https":
@@ -81,7 +82,7 @@ func (u *unit) source() (source, error) {
 	case "file":
 		return &fileSource{path: at.Path, u: u}, nil
 	}
-	panic("BUG: models: config took a URL with the scheme " + at.Scheme)
+	return nil, fmt.Errorf("the URL has the scheme %q, which is none of a model", at.Scheme)
 }
 
 // rule is what models[].unpack says.
