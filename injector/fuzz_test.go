@@ -3,7 +3,9 @@ package injector
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -83,6 +85,37 @@ func checkMutation(t *testing.T, pod *corev1.Pod, set Settings) {
 	if diff := cmp.Diff(got, again); diff != "" {
 		t.Fatalf("injected twice, it differs:\n%s", diff)
 	}
+}
+
+// FuzzWarnings: whatever the text, it comes out whole, in pieces that are not cut again.
+func FuzzWarnings(f *testing.F) {
+	long := strings.Repeat("x", 3*maxWarning)
+	for _, text := range []string{"", "short", long, "a word of " + long + " letters", strings.Repeat("…", maxWarning), strings.Repeat("a b ", maxWarning), " " + long, strings.Repeat(" ", 2*maxWarning), strings.Repeat("\x80", 2*maxWarning)} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := ""
+		for i, w := range warnings([]string{text}) {
+			if len(w) > maxWarning {
+				t.Fatalf("a warning of %d bytes: %q", len(w), w)
+			}
+			if utf8.ValidString(text) && !utf8.ValidString(w) {
+				t.Fatalf("a rune is cut: %q", w)
+			}
+			head := "inpod: "
+			if i > 0 {
+				head = "inpod: … "
+			}
+			piece, ok := strings.CutPrefix(w, head)
+			if !ok {
+				t.Fatalf("%q does not say whose it is", w)
+			}
+			got += piece
+		}
+		if blank := strings.NewReplacer(" ", ""); blank.Replace(got) != blank.Replace(text) {
+			t.Fatalf("%q became %q", text, got)
+		}
+	})
 }
 
 func marshal(t testing.TB, v any) []byte {

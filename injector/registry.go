@@ -93,7 +93,7 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 	r.once.Do(r.start)
 	ref, err := name.ParseReference(text)
 	if err != nil {
-		return Image{}, fmt.Errorf("cannot read the image's name: %w", err)
+		return Image{}, fmt.Errorf("cannot read the image's name: %s", clipLong(err.Error()))
 	}
 	if !r.allowed(ref.Context().RegistryStr()) {
 		return Image{}, fmt.Errorf("the injector may not ask the registry %s", ref.Context().RegistryStr())
@@ -256,7 +256,10 @@ func explain(ctx context.Context, ref name.Reference, err error) error {
 
 func clipLong(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
-	return s[:min(len(s), 300)]
+	if len(s) > 300 {
+		return strings.ToValidUTF8(s[:300], "") + "…"
+	}
+	return s
 }
 
 // bounded cuts answers that no registry should give.

@@ -2,6 +2,7 @@ package injector
 
 import (
 	"encoding/base64"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -211,4 +212,11 @@ func TestKeychain(t *testing.T) {
 func pushWeb(t *testing.T, server *realRegistry) {
 	t.Helper()
 	server.push(t, "web:1", v1.Config{Entrypoint: []string{"/web"}})
+}
+
+func TestImageNameThatIsLong(t *testing.T) {
+	r := &Registry{}
+	if _, err := r.With(authn.DefaultKeychain).Image(t.Context(), strings.Repeat("X", 5000)); err == nil || len(err.Error()) > 400 {
+		t.Errorf("got an error of %d bytes", len(fmt.Sprint(err)))
+	}
 }

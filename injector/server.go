@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -211,18 +212,24 @@ func denied(reason Reason, text string) *admissionv1.AdmissionResponse {
 	}}
 }
 
+// warnings cuts texts into pieces that the API server takes whole: at a blank where there is one, so that what to
+// write is not lost at the end, and inside of a word that is longer than a piece.
 func warnings(texts []string) []string {
 	var out []string
 	for _, text := range texts {
-		text = "inpod: " + text
-		for len(text) > maxWarning { // cut at a blank, so that what to write is not lost at the end
-			cut := strings.LastIndexByte(text[:maxWarning], ' ')
+		head := "inpod: "
+		for most := maxWarning - len(head); len(text) > most; most = maxWarning - len(head) {
+			cut, rest := strings.LastIndexByte(text[:most+1], ' '), 1
 			if cut <= 0 {
-				break
+				cut, rest = most, 0
+				for cut > most-utf8.UTFMax && !utf8.RuneStart(text[cut]) {
+					cut--
+				}
 			}
-			out, text = append(out, text[:cut]), "inpod: … "+text[cut+1:]
+			out, text = append(out, head+text[:cut]), text[cut+rest:]
+			head = "inpod: … "
 		}
-		out = append(out, text)
+		out = append(out, head+text)
 	}
 	return out
 }

@@ -166,6 +166,19 @@ func TestReviewWarns(t *testing.T) {
 	}
 }
 
+// TestReviewWarnsOfLongWords: a sidecar beside an image with a name of any length.
+func TestReviewWarnsOfLongWords(t *testing.T) {
+	s, _ := testServer()
+	s.Registry = &Registry{}
+	pod := testPod()
+	pod.Labels[InjectLabel] = Sidecar
+	pod.Spec.Containers[0].Image = strings.Repeat("X", 5000)
+	response, _ := post(t, s, reviewOf(t, pod, nil))
+	if n := len(response.Warnings); !response.Allowed || n == 0 || n > 8 {
+		t.Errorf("%d warnings: %+v", n, response)
+	}
+}
+
 func TestReviewReadsTheCluster(t *testing.T) {
 	objects := []runtime.Object{
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "settings"}, Data: map[string]string{"queue": "7"}},
