@@ -19,6 +19,8 @@ const (
 	mainStop = 30 * time.Second
 	// hookSlack is for what no clock of ours counts: the kubelet's own time between signal and kill.
 	hookSlack = 5 * time.Second
+	// joinTime is how much later than the server's hook the kubelet may run the sidecar's, which begins the drain.
+	joinTime = 5 * time.Second
 	// defaultGrace is what the API server writes where a pod does not say it.
 	defaultGrace = 30
 )

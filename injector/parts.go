@@ -46,11 +46,11 @@ func (p *plan) command(ctx context.Context) error {
 		return nil
 	}
 	if p.set.Images == nil {
-		return refuse(NoCommand, p.c.Name, p.c.Image, "no registry may be asked")
+		return refuse(NoCommand, p.c.Name, clipLong(p.c.Image), "no registry may be asked")
 	}
 	image, err := p.set.Images.Image(ctx, p.c.Image)
 	if err != nil {
-		return refuse(NoCommand, p.c.Name, p.c.Image, err)
+		return refuse(NoCommand, p.c.Name, clipLong(p.c.Image), err)
 	}
 	if runsInpod(image.Entrypoint) {
 		return leftAlone(left(RunsInpod, p.c.Name))
@@ -62,7 +62,7 @@ func (p *plan) command(ctx context.Context) error {
 	}
 	p.c.Command, p.c.Args = literal(image.Entrypoint), args
 	if len(p.c.Command)+len(args) == 0 {
-		return refuse(EmptyCommand, p.c.Name, p.c.Image)
+		return refuse(EmptyCommand, p.c.Name, clipLong(p.c.Image))
 	}
 	return nil
 }
@@ -153,7 +153,8 @@ func (p *plan) addSidecar(ctx context.Context) {
 	if p.c.Lifecycle == nil {
 		p.c.Lifecycle = &corev1.Lifecycle{}
 	}
-	p.c.Lifecycle.PreStop = execHook(binary, "drain", "--wait", "--timeout", seconds(p.drainTime()+hookSlack))
+	// --join: the kubelet runs the hook also when it restarts this container alone, and then nothing is to be drained.
+	p.c.Lifecycle.PreStop = execHook(binary, "drain", "--join", seconds(joinTime), "--timeout", seconds(p.drainTime()+hookSlack))
 	p.rep.did("container %s is stopped only when inpod has drained", p.c.Name)
 }
 

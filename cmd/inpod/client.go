@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/inpod/inpod/agent"
 	"github.com/inpod/inpod/agent/ctl"
 	"github.com/inpod/inpod/config"
 	"github.com/spf13/cobra"
@@ -209,15 +210,17 @@ func (a *app) waiting(timeout time.Duration, do func(ctx context.Context) error)
 func newDrain(a *app) *cobra.Command {
 	var file string
 	var wait bool
-	var timeout time.Duration
+	var timeout, join time.Duration
 	cmd := &cobra.Command{
-		Use:   "drain [--wait] [--timeout 90s]",
+		Use:   "drain [--wait | --join 5s] [--timeout 90s]",
 		Short: "Take the pod out of service, as SIGTERM does (for preStop hooks)",
 		Long: "drain begins what SIGTERM begins: not ready, drain.delay, no new connections, requests in flight end, programs are\n" +
 			"stopped, the agent ends. With --wait it returns when nothing is in flight any more, or at drain.deadline; programs\n" +
 			"are signalled after that. So as a preStop hook it keeps the container, or another one of the pod, until its last\n" +
-			"request is answered. The SIGTERM that follows changes nothing. It exits with 0, with 1 when the agent cannot be\n" +
-			"asked or --timeout is over (the drain goes on then), with 130 on Ctrl-C.\n" +
+			"request is answered. The SIGTERM that follows changes nothing. With --join it begins nothing: it waits as long as that\n" +
+			"for a drain which somebody else begins, and for its end as --wait does; when none begins, it does nothing. That is\n" +
+			"for the hook of another container, which the kubelet also runs when a probe of that container alone has failed.\n" +
+			"It exits with 0, with 1 when the agent cannot be asked or --timeout is over (the drain goes on then), with 130 on Ctrl-C.\n" +
 			"Where there is no control socket it asks admin.listen, with the token of admin.token_file.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -226,14 +229,41 @@ func newDrain(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return ctl.Drain(ctx, server, wait)
+				if join > 0 {
+					begun, err := drainBegun(ctx, server, join)
+					if !begun || err != nil {
+						return err
+					}
+				}
+				return ctl.Drain(ctx, server, wait || join > 0)
 			})
 		},
 	}
 	a.configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until nothing is in flight any more")
+	cmd.Flags().DurationVar(&join, "join", 0, "begin no drain: wait this long for one to begin, and then for its end; 0: begin one")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up waiting after this time; 0 waits for ever")
 	return cmd
+}
+
+// drainBegun asks for the phase until it is that of a drain, or within is over.
+func drainBegun(ctx context.Context, server ctl.AdminAPI, within time.Duration) (bool, error) {
+	over := time.After(within)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		phase, err := ctl.Phase(ctx, server)
+		if err != nil || phase == agent.PhaseDraining.String() || phase == agent.PhaseStopping.String() {
+			return true, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-over:
+			return false, nil
+		case <-tick.C:
+		}
+	}
 }
 
 func newReady(a *app) *cobra.Command {
