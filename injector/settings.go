@@ -97,7 +97,7 @@ const inpodYAML = "inpod.yaml"
 
 // profiles are sets of defaults for a purpose.
 var profiles = map[string]map[string]string{
-	"inference": {"intercept": auto, "drain-delay": "60s", "drain-deadline": "90s", "timeout": "60s", "ssh": off},
+	"inference": {"intercept": auto, "drain-delay": "60s", "drain-deadline": "90s", "timeout": "60s"},
 	"notebook": {
 		"timeout": "3000s", "drain-delay": "0s", "drain-deadline": "30s", "startup-timeout": "10m", "health": "tcp",
 	},
@@ -217,7 +217,11 @@ func newOptions(layers []layer) (o options, problems []string) {
 				continue
 			}
 			if wrong := s.check(value); wrong != "" {
-				problems = append(problems, fmt.Sprintf("%s %s is %q; %s", l.place, l.prefix+name, clip(value), wrong))
+				is := fmt.Sprintf("is %q", clip(value))
+				if s.kind == "yaml" {
+					is = "cannot be read" // it may hold passwords, which are nothing for Events and logs
+				}
+				problems = append(problems, fmt.Sprintf("%s %s %s; %s", l.place, l.prefix+name, is, wrong))
 				continue
 			}
 			written[name] = value
@@ -227,6 +231,27 @@ func newOptions(layers []layer) (o options, problems []string) {
 	maps.Copy(o.values, profiles[written["profile"]])
 	maps.Copy(o.values, written)
 	return o, problems
+}
+
+// FromYAML is what a file of YAML says of a setting, as text; false when it is none. To YAML's readers on and off are
+// the same as true and false, unless they are quoted.
+func FromYAML(name string, value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case bool:
+		i := slices.IndexFunc(table, func(s setting) bool { return s.name == name })
+		if i < 0 || !slices.Contains(strings.Split(table[i].kind, "|"), on) {
+			return strconv.FormatBool(v), true
+		}
+		if v {
+			return on, true
+		}
+		return off, true
+	}
+	return "", false
 }
 
 // CheckDefaults says what is wrong with the defaults of an installation.

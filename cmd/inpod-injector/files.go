@@ -83,16 +83,11 @@ func readDefaults(file string) (map[string]string, error) {
 	}
 	defaults := map[string]string{}
 	for key, value := range any {
-		switch v := value.(type) {
-		case string:
-			defaults[key] = v
-		case float64:
-			defaults[key] = strconv.FormatFloat(v, 'f', -1, 64)
-		case bool:
-			defaults[key] = strconv.FormatBool(v)
-		default:
+		text, ok := injector.FromYAML(key, value)
+		if !ok {
 			return nil, fmt.Errorf("cannot read --defaults %s: %s is neither a text nor a number", file, key)
 		}
+		defaults[key] = text
 	}
 	if err := injector.CheckDefaults(defaults); err != nil {
 		return nil, fmt.Errorf("cannot use --defaults %s: %w", file, err)
