@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inpod/inpod/internal/trust"
 )
 
 // place is where a model is put.
@@ -28,6 +30,9 @@ const insideName = ".inpod"
 
 // place looks where the unit's directory is.
 func (u *unit) place() (*place, error) {
+	if err := trust.Path(u.to); err != nil {
+		return nil, err
+	}
 	to, err := filepath.EvalSymlinks(u.to)
 	if errors.Is(err, fs.ErrNotExist) {
 		to, err = filepath.Clean(u.to), nil
@@ -49,7 +54,7 @@ func (u *unit) place() (*place, error) {
 	if p.inside {
 		p.work = filepath.Join(to, insideName)
 	}
-	return p, nil
+	return p, trust.Path(p.work)
 }
 
 // mountPoint tells whether something is mounted on the directory (proc_pid_mountinfo(5)).

@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -227,4 +228,23 @@ func TestReadOnlyTarget(t *testing.T) {
 	}
 	refused(t, dir, "- {name: m, url: DIR/in/m.bin, to: DIR/models/m}",
 		fmt.Sprintf("cannot put the model into %s: mkdir %s: permission denied; the agent runs as user %d", filepath.Join(dir, "models/m"), filepath.Join(dir, "models/.m.inpod"), os.Getuid()))
+}
+
+// Root does not go where a link of another user leads: neither to the model nor to where it is put together.
+func TestALinkOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // who is not root may go where he can
+	}
+	for _, link := range []string{"m", ".m.inpod"} {
+		dir, victim := t.TempDir(), t.TempDir()
+		src := write(t, filepath.Join(dir, "src.onnx"), []byte("model"))
+		at := filepath.Join(dir, link)
+		if err := errors.Join(os.Symlink(victim, at), os.Lchown(at, 1234, 1234)); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, dir, "- {name: m, url: "+src+", to: DIR/m}", "belongs to the user 1234, and root does not follow it")
+		if names, _ := os.ReadDir(victim); len(names) > 0 {
+			t.Errorf("the link was followed: %v", names)
+		}
+	}
 }

@@ -97,7 +97,7 @@ func (u *unit) acquire(ctx context.Context, w *work, p *place) error {
 			return final(p.explain(err))
 		}
 		var err error
-		if w.lock, err = os.Open(w.dir); err != nil {
+		if w.lock, err = os.OpenFile(w.dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -105,7 +105,7 @@ func (u *unit) acquire(ctx context.Context, w *work, p *place) error {
 		}
 		err = unix.Flock(int(w.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) { // a file system without locks has none to wait for
-			here, err := os.Stat(w.dir)
+			here, err := os.Lstat(w.dir)
 			mine, merr := w.lock.Stat()
 			if err == nil && merr == nil && os.SameFile(here, mine) {
 				return nil

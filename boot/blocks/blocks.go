@@ -16,6 +16,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/inpod/inpod/internal/trust"
 )
 
 // maxBlocks bounds the files of one text.
@@ -73,6 +75,9 @@ func checkName(name string) error {
 
 // Write brings the files in dir to what the blocks say, each as a whole, and returns how many it changed. Other files stay.
 func Write(dir string, blocks []Block, mode os.FileMode) (changed int, err error) {
+	if err := trust.Path(dir); err != nil {
+		return 0, fmt.Errorf("cannot write into %q: %w", dir, err)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, fmt.Errorf("cannot make %q: %w", dir, bare(err))
 	}

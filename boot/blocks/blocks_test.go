@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,4 +78,22 @@ func FuzzParse(f *testing.F) {
 			t.Error("more came out than went in")
 		}
 	})
+}
+
+// Root does not go where a link of another user leads.
+func TestALinkOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // who is not root may go where he can
+	}
+	victim, dir := t.TempDir(), t.TempDir()+"/link"
+	if err := errors.Join(os.Symlink(victim, dir), os.Lchown(dir, 1234, 1234)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Write(dir+"/sub", []Block{{Name: "a", Content: "b"}}, 0o644)
+	if err == nil || !strings.Contains(err.Error(), "belongs to the user 1234, and root does not follow it") {
+		t.Errorf("got %v", err)
+	}
+	if names, _ := os.ReadDir(victim); len(names) > 0 {
+		t.Errorf("the link was followed: %v", names)
+	}
 }

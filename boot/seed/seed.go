@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inpod/inpod/internal/trust"
 )
 
 // Unchanged as an owner's number keeps that of the image.
@@ -69,6 +71,9 @@ func Fill(ctx context.Context, opt Options) (Result, error) {
 		return HadData, fmt.Errorf("cannot open %q: %w", opt.From, err)
 	}
 	defer from.Close()
+	if err := trust.Path(opt.To); err != nil {
+		return HadData, fmt.Errorf("cannot fill %q: %w", opt.To, err)
+	}
 	if err := os.MkdirAll(opt.To, 0o755); err != nil {
 		return HadData, fmt.Errorf("cannot make %q: %w", opt.To, bare(err))
 	}

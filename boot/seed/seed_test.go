@@ -441,3 +441,21 @@ func TestSharedVolume(t *testing.T) {
 	}
 	sameTree(t, from, to)
 }
+
+// Root does not go where a link of another user leads.
+func TestALinkOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // who is not root may go where he can
+	}
+	from, victim, dir := t.TempDir(), t.TempDir(), t.TempDir()+"/link"
+	if err := errors.Join(os.WriteFile(from+"/a", nil, 0o600), os.Symlink(victim, dir), os.Lchown(dir, 1234, 1234)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Fill(t.Context(), Options{From: from, To: dir, UID: Unchanged, GID: Unchanged, Mode: Unchanged})
+	if err == nil || !strings.Contains(err.Error(), "belongs to the user 1234, and root does not follow it") {
+		t.Errorf("got %v", err)
+	}
+	if names, _ := os.ReadDir(victim); len(names) > 0 {
+		t.Errorf("the link was followed: %v", names)
+	}
+}

@@ -18,8 +18,11 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/inpod/inpod/boot/seed"
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/trust"
 )
 
 // Maker makes users below Root.
@@ -71,7 +74,7 @@ func (m *Maker) Make(ctx context.Context, u config.User) (*Result, error) {
 		return r, err
 	}
 	r.UID, r.GID, r.Home = acc.uid, acc.gid, acc.home
-	if err := m.home(ctx, acc, r); err != nil {
+	if err := m.home(ctx, u, acc, r); err != nil {
 		return r, err
 	}
 	if err := m.keys(acc, keys, r); err != nil {
@@ -256,8 +259,11 @@ func (m *Maker) defaultShell() string {
 
 // home makes the home directory. An empty one, such as a new volume, gets the files of /etc/skel too, and one that is
 // root's, as volumes are when they are made, becomes the user's.
-func (m *Maker) home(ctx context.Context, acc *account, r *Result) error {
+func (m *Maker) home(ctx context.Context, u config.User, acc *account, r *Result) error {
 	home := m.path(acc.home)
+	if err := trust.Path(home); err != nil {
+		return fmt.Errorf("cannot use %q as the home directory: %w", acc.home, err)
+	}
 	st, err := os.Stat(home)
 	missing := errors.Is(err, os.ErrNotExist)
 	if missing {
@@ -272,28 +278,62 @@ func (m *Maker) home(ctx context.Context, acc *account, r *Result) error {
 		return fmt.Errorf("cannot use %q as the home directory: it is none", acc.home)
 	}
 	if uid, gid := owner(home); uid != acc.uid && (missing || uid == 0) || missing && gid != acc.gid {
-		if err := os.Chown(home, acc.uid, acc.gid); err != nil {
+		if !missing && !acc.owns(u, home) {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the home directory %s stays root's; name the user's own in users[].home", acc.home))
+		} else if err := give(home, acc); err != nil {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the home directory cannot be made the user's, and stays as it is: %v", bare(err)))
 			return nil
 		}
 	}
-	if acc.oldUID >= 0 && acc.oldUID != acc.uid {
+	if acc.oldUID >= 0 && acc.oldUID != acc.uid && filepath.Clean(acc.home) != "/" {
 		adopt(home, acc)
 	}
-	if slices.Contains(m.Seeded, acc.home) {
+	if slices.Contains(m.Seeded, filepath.Clean(acc.home)) {
 		return nil
 	}
 	return m.skeleton(ctx, acc, r)
 }
 
+// owns tells whether a home directory that is root's is to become the user's. What an image's own users have as theirs may be
+// a directory of the system: /, /bin, /usr/sbin.
+func (acc *account) owns(u config.User, home string) bool {
+	switch clean := filepath.Clean(acc.home); {
+	case clean == "/":
+		return false
+	case u.Home != "" || acc.oldUID < 0 || clean == "/home/"+acc.name:
+		return true
+	}
+	list, err := os.ReadDir(home)
+	return err == nil && !slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() != "lost+found" })
+}
+
+// give makes a directory the user's: the one that was looked at, whatever has its name by now.
+func give(home string, acc *account) error {
+	real, err := filepath.EvalSymlinks(home)
+	if err != nil {
+		return err
+	}
+	dir, err := os.OpenFile(real, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Chown(acc.uid, acc.gid)
+}
+
 // adopt hands the files in the home directory over to the user's new number.
 func adopt(home string, acc *account) {
-	_ = filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(home) // the user may make links meanwhile
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	_ = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
 		}
 		if info, err := d.Info(); err == nil && int(info.Sys().(*syscall.Stat_t).Uid) == acc.oldUID {
-			_ = os.Lchown(path, acc.uid, acc.gid)
+			_ = root.Lchown(path, acc.uid, acc.gid)
 		}
 		return nil
 	})

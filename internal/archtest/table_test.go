@@ -7,8 +7,9 @@ var table = map[string][]string{
 	"internal/archtest": {},
 	"internal/proc":     {},
 	"internal/probe":    {"internal/proc"},
+	"internal/trust":    {},
 	"metrics":           {"config"},
-	"models":            {"config"},
+	"models":            {"config", "internal/trust"},
 	"proxy":             {"config", "proxy/http1", "proxy/poll"},
 	"proxy/http1":       {},
 	"proxy/poll":        {},
@@ -25,9 +26,9 @@ var table = map[string][]string{
 	"sshd/wire":  {},
 
 	"agent/ctl":   {"config", "supervisor", "supervisor/ini", "supervisor/xmlrpc"},
-	"boot/blocks": {},
-	"boot/seed":   {},
-	"boot/users":  {"boot/seed", "config"},
+	"boot/blocks": {"internal/trust"},
+	"boot/seed":   {"internal/trust"},
+	"boot/users":  {"boot/seed", "config", "internal/trust"},
 	"boot/hooks":  {"config", "internal/proc"},
 
 	"agent": {
