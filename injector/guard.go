@@ -71,7 +71,8 @@ func (st *Status) traces(pod *corev1.Pod) (missing []string, found bool) {
 	}
 	for i := range pod.Spec.Containers {
 		if c := &pod.Spec.Containers[i]; c.Name == st.Container && st.Mode == Wrap {
-			note("the command of container "+c.Name, len(c.Command) > 0 && c.Command[0] == binary)
+			// Anywhere: another webhook, such as one that fetches secrets, may have put its own program in front.
+			note("the command of container "+c.Name, slices.Contains(c.Command, binary) || slices.Contains(c.Args, binary))
 		}
 	}
 	return missing, found
