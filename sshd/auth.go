@@ -80,8 +80,18 @@ func (l *login) attempt(c ssh.ConnMetadata, method string, err error) {
 	if method == "none" || err == nil {
 		return
 	}
-	l.s.counts.refused.add(method)
-	l.log.Info("login refused", "user", clip(c.User()), "method", method)
+	l.s.counts.refused.add(knownMethod(method))
+	l.log.Info("login refused", "user", clip(c.User()), "method", clip(method))
+}
+
+// knownMethod is a method's name for the metrics (RFC 4252). Clients may send anything, and a label that is no UTF-8 makes
+// the whole page of metrics fail.
+func knownMethod(method string) string {
+	switch method {
+	case "publickey", "password", "keyboard-interactive", "hostbased":
+		return method
+	}
+	return "other"
 }
 
 // find returns the account of a name. For a name that there is none of it returns one that nobody can log in as, so that
@@ -202,50 +212,61 @@ func (l *login) eachKey(u *account, each func(ssh.PublicKey, *grant)) {
 }
 
 // certificate checks a user certificate (PROTOCOL.certkeys of OpenSSH): its authority must be in ssh.trusted_user_ca, or
-// be a key of u with the option cert-authority.
+// be a key of u with the option cert-authority. An authority may have several lines, for other principals each.
 func (l *login) certificate(u *account, cert *ssh.Certificate) *grant {
 	if cert.CertType != ssh.UserCert || !strong(cert.Key) || !strong(cert.SignatureKey) {
 		return nil
 	}
 	authority := cert.SignatureKey.Marshal()
-	g := &grant{}
-	principals := []string{u.name}
-	trusted := l.cfg.TrustedUserCA != "" && u.virtual == nil && l.trusts(authority)
-	if !trusted {
-		l.eachKey(u, func(k ssh.PublicKey, kg *grant) {
-			if !trusted && kg.authority && bytes.Equal(k.Marshal(), authority) && l.usable(kg) {
-				trusted, g = true, kg
-				if kg.principals != nil {
-					principals = kg.principals
-				}
-			}
-		})
+	var found *grant
+	if l.cfg.TrustedUserCA != "" && u.virtual == nil && l.trusts(authority) {
+		found = l.signed(u, cert, &grant{noTouch: true}) // there the certificate alone says what it allows
 	}
-	if !trusted {
-		return nil
+	if found != nil {
+		return found
+	}
+	l.eachKey(u, func(k ssh.PublicKey, line *grant) {
+		if found == nil && line.authority && bytes.Equal(k.Marshal(), authority) && l.usable(line) {
+			found = l.signed(u, cert, line)
+		}
+	})
+	return found
+}
+
+// signed checks a certificate whose authority has the line; nil when it is not good there.
+func (l *login) signed(u *account, cert *ssh.Certificate, line *grant) *grant {
+	principals := line.principals
+	if principals == nil {
+		principals = []string{u.name}
 	}
 	checker := ssh.CertChecker{
 		SupportedCriticalOptions: []string{"force-command", "source-address"},
 		IsUserAuthority:          func(ssh.PublicKey) bool { return true },
 	}
+	log := l.log.With("user", clip(u.name), "certificate", clip(cert.KeyId))
 	i := slices.IndexFunc(principals, func(p string) bool { return slices.Contains(cert.ValidPrincipals, p) })
 	if i < 0 {
-		l.log.Info("a certificate is not for this user", "user", clip(u.name), "certificate", clip(cert.KeyId))
+		log.Info("a certificate is not for this user")
 		return nil
 	}
 	if err := checker.CheckCert(principals[i], cert); err != nil {
-		l.log.Info("cannot accept a certificate", "user", clip(u.name), "certificate", clip(cert.KeyId), "error", err)
+		log.Info("cannot accept a certificate", "error", err)
 		return nil
 	}
-	if from := cert.CriticalOptions["source-address"]; !allowsFrom(from, l.wire.addr) {
-		l.log.Info("a certificate may not be used from here", "user", clip(u.name), "certificate", clip(cert.KeyId))
+	if from, limited := cert.CriticalOptions["source-address"]; limited && !allowsFrom(strings.Split(from, ","), l.wire.addr) {
+		log.Info("a certificate may not be used from here")
 		return nil
 	}
-	return g.narrowed(cert)
+	g, err := line.narrowed(cert)
+	if err != nil {
+		log.Info("cannot accept a certificate", "error", err)
+		return nil
+	}
+	return g
 }
 
-// narrowed is what a certificate allows of what its authority may.
-func (g *grant) narrowed(cert *ssh.Certificate) *grant {
+// narrowed is what a certificate allows of what its authority may: neither can allow what the other does not.
+func (g *grant) narrowed(cert *ssh.Certificate) (*grant, error) {
 	n := *g
 	n.method = "certificate"
 	n.key = fmt.Sprintf("%s (serial %d, %s)", clip(cert.KeyId), cert.Serial, ssh.FingerprintSHA256(cert.Key))
@@ -254,11 +275,14 @@ func (g *grant) narrowed(cert *ssh.Certificate) *grant {
 	n.noForward = n.noForward || lacks("permit-port-forwarding")
 	n.noAgent = n.noAgent || lacks("permit-agent-forwarding")
 	n.noX11 = n.noX11 || lacks("permit-X11-forwarding")
-	n.noTouch = !lacks("no-touch-required")
-	if c := cert.CriticalOptions["force-command"]; c != "" {
-		n.command = c
+	n.noTouch = n.noTouch && !lacks("no-touch-required")
+	if c, forced := cert.CriticalOptions["force-command"]; forced {
+		if g.forced && g.command != c {
+			return nil, errors.New("its force-command is not the command= of its authority")
+		}
+		n.forced, n.command = true, c
 	}
-	return &n
+	return &n, nil
 }
 
 // trusts looks for a key in ssh.trusted_user_ca.
@@ -314,6 +338,11 @@ func (l *login) check(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, er
 	case <-l.ctx.Done():
 		return nil, errDenied
 	}
+	// What a hash costs grows with the password: one that is too long is refused for no more than another.
+	long := len(password) > maxPassword
+	if long {
+		password = password[:8]
+	}
 	u, known := l.find(c.User())
 	hash := ""
 	if known {
@@ -327,11 +356,11 @@ func (l *login) check(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, er
 	if err != nil && real {
 		l.log.Error("cannot check a password", "user", clip(u.name), "error", err)
 	}
-	if !ok || err != nil || !real || !known || len(password) == 0 {
-		l.s.door.failed(l.wire.addr)
+	if !ok || err != nil || !real || !known || long || len(password) == 0 {
+		l.s.door.failed(l.wire.addr, c.User())
 		return nil, errDenied
 	}
-	l.s.door.right(l.wire.addr)
+	l.s.door.right(l.wire.addr, c.User())
 	return permissions(u, &grant{method: "password"}), nil
 }
 

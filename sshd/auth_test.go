@@ -48,6 +48,9 @@ func TestKeyOptions(t *testing.T) {
 		{"from elsewhere", `from="10.0.0.0/8"`, []string{"--", "echo in"}, "", 255},
 		{"from not here", `from="127.0.0.*,!127.0.0.1"`, []string{"--", "echo in"}, "", 255},
 		{"forced", `command="echo forced \"$SSH_ORIGINAL_COMMAND\""`, []string{"--", "echo in"}, "forced echo in\n", 0},
+		{"forced to nothing", `command=""`, []string{"--", "echo in"}, "", 0},
+		{"from nowhere", `from=""`, []string{"--", "echo in"}, "", 255},
+		{"forced twice", `command="echo 1",command="echo 2"`, []string{"--", "echo in"}, "", 255},
 		{"forced, and a shell was asked for", `command="echo forced"`, []string{"-T"}, "forced\n", 0},
 		{"expired", `expiry-time="20200101"`, []string{"--", "echo in"}, "", 255},
 		{"not expired", `expiry-time="29991231Z"`, []string{"--", "echo in"}, "in\n", 0},
@@ -229,6 +232,7 @@ func TestNoCredential(t *testing.T) {
 func TestModesOfKeyFiles(t *testing.T) {
 	conf := defaults(t)
 	home := conf.Etc + "/home"
+	write(t, conf.Passwd, strings.ReplaceAll(read(t, conf.Passwd), ":"+home+":", ":"+home+"/:"))
 	conf.SSH.AuthorizedKeys = []string{"%h/.ssh/authorized_keys"}
 	if err := os.Mkdir(home+"/.ssh", 0o700); err != nil {
 		t.Fatal(err)

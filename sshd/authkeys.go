@@ -21,12 +21,13 @@ import (
 type grant struct {
 	method  string // publickey, certificate or password
 	key     string // fingerprint, or the certificate's name
-	command string // runs instead of what the client asks for
+	forced  bool   // command runs instead of what the client asks for, even if it is ""
+	command string
 
 	noPTY, noForward, noAgent, noX11 bool
 	permitOpen, permitListen         []string // nil = what the settings permit
 	env                              []string
-	from                             string
+	from                             []string // nil = from anywhere
 	expires                          time.Time
 	authority                        bool     // the key signs certificates
 	principals                       []string // of a certificate that it signs
@@ -99,9 +100,15 @@ func (g *grant) option(o string) error {
 func (g *grant) valueOption(name, value string) error {
 	switch name {
 	case "command":
-		g.command = value
+		if g.forced {
+			return errors.New("option command is there twice")
+		}
+		g.forced, g.command = true, value
 	case "from":
-		g.from = value
+		if g.from != nil {
+			return errors.New("option from is there twice")
+		}
+		g.from = strings.Split(value, ",") // of "" that is one that no address matches
 	case "environment":
 		if k, _, ok := strings.Cut(value, "="); !ok || k == "" {
 			return fmt.Errorf("option environment: %q is not NAME=value", value)
@@ -115,6 +122,9 @@ func (g *grant) valueOption(name, value string) error {
 		}
 		g.permitListen = append(g.permitListen, value)
 	case "principals":
+		if g.principals != nil {
+			return errors.New("option principals is there twice")
+		}
 		g.principals = strings.Split(value, ",")
 	case "expiry-time":
 		t, err := parseExpiry(value)
@@ -161,12 +171,12 @@ func parseExpiry(s string) (time.Time, error) {
 
 // allowsFrom tells whether an address matches from=: patterns with * and ?, networks, ! for those that must not match.
 // Host names are not looked up: whoever owns the address says what its name is.
-func allowsFrom(list string, a netip.Addr) bool {
-	if list == "" {
+func allowsFrom(list []string, a netip.Addr) bool {
+	if list == nil {
 		return true
 	}
 	found := false
-	for _, p := range strings.Split(list, ",") {
+	for _, p := range list {
 		p, not := strings.CutPrefix(strings.TrimSpace(p), "!")
 		if !matchAddr(p, a) {
 			continue
@@ -229,7 +239,8 @@ func (s *Server) readKeys(file string, u *account, strict bool) ([]byte, error) 
 	if err := s.trusted(file, st, u); err != nil {
 		return nil, err
 	}
-	for dir := filepath.Dir(file); strict && dir != "/" && len(dir) >= len(u.home); dir = filepath.Dir(dir) {
+	home := filepath.Clean(u.home) // passwd(5) may have a slash at its end
+	for dir := filepath.Dir(file); strict && dir != "/" && len(dir) >= len(home); dir = filepath.Dir(dir) {
 		st, err := os.Stat(dir)
 		if err != nil {
 			return nil, err
@@ -237,7 +248,7 @@ func (s *Server) readKeys(file string, u *account, strict bool) ([]byte, error) 
 		if err := s.trusted(dir, st, u); err != nil {
 			return nil, err
 		}
-		if dir == filepath.Clean(u.home) {
+		if dir == home {
 			break
 		}
 	}

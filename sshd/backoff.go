@@ -11,7 +11,8 @@ import (
 type failure struct {
 	count int
 	last  time.Time
-	next  time.Time // when its next password is looked at
+	next  time.Time      // when its next password is looked at
+	users map[string]int // of count, those for the first few users
 }
 
 const (
@@ -20,6 +21,8 @@ const (
 	mostDelay   = 15 * time.Second // so nobody behind the same address is kept out for long
 	forgetAfter = 10 * time.Minute // without a failure
 	mostAddrs   = 10_000           // that are remembered
+	mostUsers   = 8                // of an address whose failures are told apart
+	longestUser = 64               // bytes of their names
 	mostQueue   = time.Minute      // further passwords of an address are refused unseen
 )
 
@@ -79,7 +82,7 @@ func (f *failure) delay() time.Duration {
 }
 
 // failed counts a wrong password.
-func (d *door) failed(a netip.Addr) {
+func (d *door) failed(a netip.Addr, user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
@@ -89,10 +92,13 @@ func (d *door) failed(a netip.Addr) {
 		if len(d.failures) >= mostAddrs {
 			d.forget(now)
 		}
-		f = &failure{}
+		f = &failure{users: map[string]int{}}
 		d.failures[key] = f
 	}
 	f.count++
+	if _, known := f.users[user]; known || len(f.users) < mostUsers && len(user) <= longestUser {
+		f.users[user]++
+	}
 	f.last = now
 	if f.count == freeTries {
 		f.next = now.Add(f.delay())
@@ -111,9 +117,19 @@ func (d *door) forget(now time.Time) {
 	}
 }
 
-// right forgets the failures of an address whose password was right.
-func (d *door) right(a netip.Addr) {
+// right forgets the failures of an address with the user whose password was right, and not those with others: somebody
+// who has a password could guess at theirs for ever, with a login of his own in between.
+func (d *door) right(a netip.Addr, user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.failures, network(a))
+	key := network(a)
+	f := d.failures[key]
+	if f == nil {
+		return
+	}
+	f.count -= f.users[user]
+	delete(f.users, user)
+	if f.count == 0 {
+		delete(d.failures, key)
+	}
 }

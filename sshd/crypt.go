@@ -22,6 +22,9 @@ const ownRounds = 100_000
 // maxRounds is what crypt(5) allows at most; more than that is a mistake that would stop every login.
 const maxRounds = 10_000_000
 
+// maxPassword is the longest password in bytes, as it is sshd's.
+const maxPassword = 1024
+
 const cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 var errNoHash = errors.New("is no hash of crypt(5) that is known here: want yescrypt, sha512, sha256 or bcrypt")
@@ -69,6 +72,9 @@ func verify(password []byte, want string) (bool, error) {
 
 // newHash hashes a password.
 func newHash(password []byte) (string, error) {
+	if len(password) > maxPassword {
+		return "", fmt.Errorf("the password has %d bytes; want %d at most", len(password), maxPassword)
+	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails
 	for i := range salt {

@@ -284,7 +284,7 @@ func TestBackoff(t *testing.T) {
 		}
 		for range 9 {
 			waits = append(waits, try(a))
-			d.failed(a)
+			d.failed(a, "root")
 		}
 		want := "[0s 0s 0s 1s 1s 2s 4s 8s 15s]"
 		if got := fmt.Sprint(waits); got != want {
@@ -293,13 +293,21 @@ func TestBackoff(t *testing.T) {
 		if w := try(b); w != 0 {
 			t.Errorf("another address waits %s", w)
 		}
-		d.right(a)
+		// Somebody's own password gives no further guesses at another's; his own slips are forgotten.
+		for range 3 {
+			d.failed(a, "guest")
+			d.right(a, "guest")
+		}
+		if w := try(a); w == 0 {
+			t.Error("no wait after the right password of another user")
+		}
+		d.right(a, "root")
 		if w := try(a); w != 0 {
 			t.Errorf("after the right password: %s", w)
 		}
 		six := netip.MustParseAddr("2001:db8::1")
 		for range 4 {
-			d.failed(six)
+			d.failed(six, "root")
 		}
 		if w := try(netip.MustParseAddr("2001:db8::2")); w == 0 {
 			t.Error("another address of the same /64 does not wait")
@@ -317,7 +325,7 @@ func TestBackoffIsShared(t *testing.T) {
 		d := newDoor()
 		a := netip.MustParseAddr("10.0.0.1")
 		for range 10 {
-			d.failed(a)
+			d.failed(a, "root")
 		}
 		refused := 0
 		c := make(chan error, 100)

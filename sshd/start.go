@@ -59,11 +59,12 @@ func (ss *session) plan(kind, text string) job {
 			j.kind, j.command = kindSFTP, ""
 		}
 	}
-	if forced := ss.c.grant.command; forced != "" {
+	forced := ss.c.grant.forced
+	if forced {
 		j.asked = text
-		j.kind, j.command = kindExec, forced
+		j.kind, j.command = kindExec, ss.c.grant.command
 	}
-	if kind == "subsystem" && j.kind == kindExec && j.asked == "" {
+	if kind == "subsystem" && j.kind == kindExec && !forced {
 		j.kind = "" // no other subsystem is known
 		return j
 	}
