@@ -107,8 +107,10 @@ type plan struct {
 	ports  []Taken
 	routed bool // inpod.yaml has the routes
 	ssh    bool
-	rep    Report
-	st     Status
+	// guaranteed is the QoS class of the pod before anything was added.
+	guaranteed bool
+	rep        Report
+	st         Status
 }
 
 // Mutate returns pod with inpod in it. pod itself is not changed. A pod that is to be left alone comes back as it

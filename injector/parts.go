@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Where inpod's things are in the containers, and what they are called in the pod.
@@ -89,7 +88,7 @@ func (p *plan) inject(ctx context.Context) error {
 	if err := p.freePaths(); err != nil {
 		return err
 	}
-	p.ssh = p.wantsSSH()
+	p.ssh, p.guaranteed = p.wantsSSH(), guaranteed(&p.pod.Spec)
 	p.volume(binVolume, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
 	p.volume(runVolume, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
 	p.initContainer(corev1.Container{
@@ -212,14 +211,7 @@ func pair(from, to int32) string { return strconv.Itoa(int(from)) + ":" + strcon
 
 func (p *plan) initContainer(c corev1.Container) {
 	c.ImagePullPolicy = corev1.PullPolicy(p.opt.text("image-pull-policy"))
-	c.Resources = corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse(p.opt.text("cpu-request")), corev1.ResourceMemory: resource.MustParse(p.opt.text("memory-request")),
-		},
-		Limits: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse(p.opt.text("cpu-limit")), corev1.ResourceMemory: resource.MustParse(p.opt.text("memory-limit")),
-		},
-	}
+	c.Resources = p.resources(&c)
 	p.pod.Spec.InitContainers = append(p.pod.Spec.InitContainers, c)
 	p.st.InitContainers = append(p.st.InitContainers, c.Name)
 }
