@@ -54,7 +54,7 @@ type preparation struct {
 // without any starts its programs at once.
 func (a *agent) newPreparation(l *loaded) *preparation {
 	p := &preparation{done: make(chan struct{}), passed: make(chan struct{})}
-	for _, make := range []func(*loaded) step{a.usersMade, a.seedStep, a.fileStep, a.hookStep, a.modelStep} {
+	for _, make := range []func(*loaded) step{a.usersMade, a.seedStep, a.usersFinished, a.fileStep, a.hookStep, a.modelStep} {
 		if s := make(l); s != nil {
 			p.steps = append(p.steps, s)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	accounts "github.com/inpod/inpod/boot/users"
@@ -16,7 +17,9 @@ import (
 type userStep struct {
 	*board
 	a      *agent
-	failed error // of a user who is required
+	users  []config.User
+	made   []*accounts.Result // nil for one who was not
+	failed error              // of a user who is required
 }
 
 // userMaker is what makes users, and finds them.
@@ -44,7 +47,7 @@ func (a *agent) makeUsers(cfg *config.Config) {
 	for i, u := range cfg.Users {
 		names[i] = u.Name
 	}
-	s := &userStep{board: newBoard("user", names), a: a}
+	s := &userStep{board: newBoard("user", names), a: a, users: cfg.Users, made: make([]*accounts.Result, len(cfg.Users))}
 	a.users = s
 	m := a.userMaker(cfg)
 	for i, u := range cfg.Users {
@@ -57,12 +60,18 @@ func (a *agent) makeUsers(cfg *config.Config) {
 			}
 			continue
 		}
-		text := strings.Join(append(result.Changes, result.Warnings...), "; ")
-		if len(result.Changes) == 0 {
-			text = strings.Join(append([]string{"nothing to change"}, result.Warnings...), "; ")
-		}
-		s.end(i, itemDone, text)
+		s.made[i] = result
+		s.end(i, itemDone, told(result))
 	}
+}
+
+// told is what was done for a user.
+func told(r *accounts.Result) string {
+	changes := r.Changes
+	if len(changes) == 0 {
+		changes = []string{"nothing to change"}
+	}
+	return strings.Join(slices.Concat(changes, r.Warnings), "; ")
 }
 
 func (a *agent) usersMade(*loaded) step {
@@ -82,4 +91,40 @@ func (s *userStep) run(context.Context) error {
 		}
 	}
 	return s.failed
+}
+
+// keyStep is what of the users has to wait for the seed. It shows on their board.
+type keyStep struct{ s *userStep }
+
+func (a *agent) usersFinished(*loaded) step {
+	if a.users == nil {
+		return nil
+	}
+	return &keyStep{a.users}
+}
+
+// items implements step.
+func (k *keyStep) items() []StartItem { return nil }
+
+// run implements step.
+func (k *keyStep) run(context.Context) error {
+	for i, r := range k.s.made {
+		if r == nil {
+			continue
+		}
+		name, before := k.s.users[i].Name, len(r.Changes)
+		err := r.Finish()
+		switch {
+		case err != nil:
+			k.s.change(i, func(item *StartItem) { item.State, item.Detail = itemFailed, err.Error() })
+			k.s.a.log.Error("cannot finish a user", "user", name, "error", err)
+			if k.s.users[i].Required {
+				return fmt.Errorf("user %q: %w", name, err)
+			}
+		case len(r.Changes) > before:
+			k.s.change(i, func(item *StartItem) { item.Detail = told(r) })
+			k.s.a.log.Info("user", "user", name, "done", strings.Join(r.Changes[before:], "; "))
+		}
+	}
+	return nil
 }

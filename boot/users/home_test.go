@@ -2,7 +2,9 @@ package users
 
 import (
 	"errors"
+	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,5 +77,74 @@ func TestAHomeBehindALink(t *testing.T) {
 	}
 	if uid, _ := owner(victim + "/desk"); uid == 0 {
 		t.Error("the home is root's")
+	}
+}
+
+// The seed fills no home that has anything in it, so the keys come after it.
+func TestKeysOfASeededHome(t *testing.T) {
+	m := base(t)
+	m.Seeded = []string{"/home/desk"}
+	key := t.TempDir() + "/key"
+	write(t, key, "ssh-ed25519 AAAA me\n")
+	r, err := m.Make(t.Context(), config.User{
+		Name: "desk", Home: "/home/desk/", UID: someID(), GID: strconv.Itoa(os.Getgid()), AuthorizedKeys: []string{key},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadDir(m.Root + "/home/desk"); err != nil || len(list) > 0 {
+		t.Errorf("the home holds %v, %v", list, err)
+	}
+	before := len(r.Changes)
+	if err := r.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, m.Root+"/home/desk/.ssh/authorized_keys"); got != "ssh-ed25519 AAAA me\n" || len(r.Changes) != before+1 {
+		t.Errorf("the keys are %q, the changes %q", got, r.Changes)
+	}
+}
+
+// Keys that are there are not taken away for a moment: whoever has the old file open has all of it.
+func TestKeysAreReplacedAsAWhole(t *testing.T) {
+	m := base(t)
+	file := m.Root + "/home/desk/.ssh/authorized_keys"
+	write(t, file, "old")
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	key := t.TempDir() + "/key"
+	write(t, key, "new\n")
+	u := config.User{Name: "desk", UID: someID(), GID: strconv.Itoa(os.Getgid()), AuthorizedKeys: []string{key}}
+	if _, err := m.Make(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(file)
+	if got := read(t, file); got != "old\nnew\n" || err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("got %q, %v, %v", got, st.Mode(), err)
+	}
+	if uid, _ := owner(file); uid != os.Getuid() {
+		t.Errorf("it belongs to %d now", uid)
+	}
+	if b, err := io.ReadAll(old); err != nil || string(b) != "old" {
+		t.Errorf("the old file has %q, %v", b, err)
+	}
+	// A link stays one.
+	if err := errors.Join(os.Rename(file, m.Root+"/home/desk/keys"), os.Symlink("../keys", file)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, key, "newer\n")
+	if _, err := m.Make(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, m.Root+"/home/desk/keys"); got != "old\nnew\nnewer\n" {
+		t.Errorf("got %q", got)
+	}
+	if list, err := os.ReadDir(m.Root + "/home/desk/.ssh"); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v, %v", list, err)
 	}
 }

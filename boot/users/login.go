@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/trust"
 )
 
 // readKeys reads the lines of files of public keys.
@@ -35,6 +37,9 @@ func (m *Maker) keys(acc *account, keys []string, r *Result) error {
 	if len(keys) == 0 {
 		return nil
 	}
+	if err := trust.Path(m.path(acc.home)); err != nil {
+		return fmt.Errorf("cannot add the keys: %w", err)
+	}
 	root, err := os.OpenRoot(m.path(acc.home))
 	if err != nil {
 		return fmt.Errorf("cannot add the keys: %w", err)
@@ -52,7 +57,6 @@ func (m *Maker) keys(acc *account, keys []string, r *Result) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot add the keys: %w", err)
 	}
-	isNew := err != nil
 	have := strings.Split(string(old), "\n")
 	text := string(old)
 	if text != "" && !strings.HasSuffix(text, "\n") {
@@ -68,16 +72,45 @@ func (m *Maker) keys(acc *account, keys []string, r *Result) error {
 	if added == 0 {
 		return nil
 	}
-	if err := root.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := writeKeys(root, file, text, acc); err != nil {
 		return fmt.Errorf("cannot add the keys: %w", err)
-	}
-	if isNew {
-		if err := root.Lchown(file, acc.uid, acc.gid); err != nil {
-			return fmt.Errorf("cannot add the keys: %w", err)
-		}
 	}
 	r.Changes = append(r.Changes, fmt.Sprintf("%d keys added", added))
 	return nil
+}
+
+// writeKeys writes the file as a whole, so that a full disk or a kill does not take the keys that are there. One that is
+// mounted on its own, or is a link, is written to.
+func writeKeys(root *os.Root, file, text string, acc *account) error {
+	uid, gid, mode := acc.uid, acc.gid, os.FileMode(0o600)
+	st, err := root.Lstat(file)
+	if err == nil && !st.Mode().IsRegular() {
+		return root.WriteFile(file, []byte(text), mode)
+	}
+	if err == nil {
+		sys := st.Sys().(*syscall.Stat_t)
+		uid, gid, mode = int(sys.Uid), int(sys.Gid), st.Mode().Perm()
+	}
+	fresh := file + ".inpod-new"
+	if err := root.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := root.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Chown(uid, gid), f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = root.Rename(fresh, file)
+	}
+	if err != nil {
+		_ = root.Remove(fresh)
+	}
+	if errors.Is(err, syscall.EBUSY) {
+		return root.WriteFile(file, []byte(text), mode)
+	}
+	return err
 }
 
 // sudo writes the user's file of sudoers(5), which must have mode 0440, or takes it away. Names of such files may hold no

@@ -45,6 +45,10 @@ type Result struct {
 	Home     string
 	Changes  []string // what was changed, for people; none when everything was so
 	Warnings []string // what could not be done and does not matter much
+
+	maker *Maker
+	acc   *account
+	keys  []string // that Finish adds
 }
 
 // account is a user as the files shall say.
@@ -58,7 +62,7 @@ type account struct {
 const firstID = 1000
 
 // Make makes one user, or brings the one who is there to what the settings say. The error says what stands in the way; what
-// was done before it stays.
+// was done before it stays. Result.Finish does the rest.
 func (m *Maker) Make(ctx context.Context, u config.User) (*Result, error) {
 	hash, password, err := m.password(u)
 	if err != nil {
@@ -73,15 +77,22 @@ func (m *Maker) Make(ctx context.Context, u config.User) (*Result, error) {
 	if err != nil {
 		return r, err
 	}
-	r.UID, r.GID, r.Home = acc.uid, acc.gid, acc.home
+	r.UID, r.GID, r.Home, r.maker, r.acc = acc.uid, acc.gid, acc.home, m, acc
 	if err := m.home(ctx, u, acc, r); err != nil {
 		return r, err
 	}
-	if err := m.keys(acc, keys, r); err != nil {
+	if m.seeded(acc) {
+		r.keys = keys
+	} else if err := m.keys(acc, keys, r); err != nil {
 		return r, err
 	}
 	return r, m.sudo(u, password != "" || hash != "", r)
 }
+
+// Finish adds the keys that had to wait for the seed of the home directory, which fills none that has anything in it.
+func (r *Result) Finish() error { return r.maker.keys(r.acc, r.keys, r) }
+
+func (m *Maker) seeded(acc *account) bool { return slices.Contains(m.Seeded, filepath.Clean(acc.home)) }
 
 func (m *Maker) path(name string) string { return m.Root + name }
 
@@ -149,6 +160,9 @@ func (m *Maker) plan(db *database, u config.User) (*account, error) {
 		acc.home, acc.shell = first(acc.home, old[5]), first(acc.shell, old[6])
 	}
 	acc.home = first(acc.home, "/home/"+u.Name)
+	if u.Home != "" {
+		acc.home = filepath.Clean(u.Home)
+	}
 	acc.shell = first(acc.shell, m.defaultShell())
 	if u.UID != "" {
 		acc.uid, _ = strconv.Atoi(u.UID) // config has looked at it
@@ -260,7 +274,7 @@ func (m *Maker) defaultShell() string {
 // home makes the home directory. An empty one, such as a new volume, gets the files of /etc/skel too, and one that is
 // root's, as volumes are when they are made, becomes the user's.
 func (m *Maker) home(ctx context.Context, u config.User, acc *account, r *Result) error {
-	home := m.path(acc.home)
+	home := filepath.Clean(m.path(acc.home))
 	if err := trust.Path(home); err != nil {
 		return fmt.Errorf("cannot use %q as the home directory: %w", acc.home, err)
 	}
@@ -288,7 +302,7 @@ func (m *Maker) home(ctx context.Context, u config.User, acc *account, r *Result
 	if acc.oldUID >= 0 && acc.oldUID != acc.uid && filepath.Clean(acc.home) != "/" {
 		adopt(home, acc)
 	}
-	if slices.Contains(m.Seeded, filepath.Clean(acc.home)) {
+	if m.seeded(acc) {
 		return nil
 	}
 	return m.skeleton(ctx, acc, r)

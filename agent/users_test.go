@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	accounts "github.com/inpod/inpod/boot/users"
+	"github.com/inpod/inpod/config"
+)
+
+// A home that is seeded gets its keys, and the seed is not kept from it by them.
+func TestASeededHomeGetsKeys(t *testing.T) {
+	root := t.TempDir()
+	home, from, key := root+"/home/desk", root+"/seed", root+"/key"
+	err := errors.Join(os.Mkdir(root+"/etc", 0o755), os.Mkdir(from, 0o755),
+		os.WriteFile(from+"/readme", nil, 0o644), os.WriteFile(key, []byte("ssh-ed25519 AAAA me\n"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := config.User{Name: "desk", Home: "/home/desk/", UID: strconv.Itoa(os.Getuid()), GID: strconv.Itoa(os.Getgid()), AuthorizedKeys: []string{key}}
+	m := &accounts.Maker{Root: root, IsHash: func(string) bool { return false }, Seeded: []string{"/home/desk"}}
+	r, err := m.Make(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{log: slog.New(slog.DiscardHandler)}
+	a.users = &userStep{board: newBoard("user", []string{"desk"}), a: a, users: []config.User{u}, made: []*accounts.Result{r}}
+	p := a.newPreparation(&loaded{cfg: &config.Config{Seed: []config.Seed{{From: from, To: home, Required: true}}}})
+	p.start()
+	<-p.done
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	for _, file := range []string{"/readme", "/.ssh/authorized_keys"} {
+		if _, err := os.Stat(home + file); err != nil {
+			t.Error(err)
+		}
+	}
+	if items := p.items(); len(items) != 2 || !strings.HasSuffix(items[0].Detail, "1 keys added") || items[1].State != itemDone {
+		t.Errorf("the steps: %+v", items)
+	}
+}
