@@ -39,7 +39,9 @@ func as(u *account, f func() error) error {
 }
 
 // become changes the calling thread alone: these are the bare system calls, not those of package syscall, which change
-// every thread.
+// every thread. Only the effective identity is the user's. It is what the kernel judges files and sockets by, and what it
+// tells other sides; it takes root's capabilities from the effective set too (capabilities(7)). Whoever may signal or trace
+// a thread is judged by the other two: with those of the user, the user could stop the agent by its thread.
 func become(u *account) error {
 	groups := make([]uint32, 0, len(u.groups)+1)
 	for _, g := range u.groups {
@@ -48,12 +50,13 @@ func become(u *account) error {
 	if len(groups) == 0 {
 		groups = append(groups, uint32(u.gid))
 	}
+	const keep = ^uintptr(0)
 	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
 	if errno == 0 {
-		_, _, errno = unix.RawSyscall(unix.SYS_SETRESGID, uintptr(u.gid), uintptr(u.gid), uintptr(u.gid))
+		_, _, errno = unix.RawSyscall(unix.SYS_SETRESGID, keep, uintptr(u.gid), keep)
 	}
 	if errno == 0 {
-		_, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, uintptr(u.uid), uintptr(u.uid), uintptr(u.uid))
+		_, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, keep, uintptr(u.uid), keep)
 	}
 	if errno != 0 {
 		return fmt.Errorf("cannot become user %q: %w", u.name, errno)
