@@ -65,6 +65,12 @@ func (ss *session) files(j job) Exit {
 	if err != nil {
 		return ss.fail(err)
 	}
+	if j.kind == kindSFTP {
+		if err := sftpOptions(j.command, u, &opts); err != nil {
+			ss.log.Warn("cannot start sftp", "error", err)
+			return ss.refuse(err.Error())
+		}
+	}
 	opts.Audit = ss.audit
 	ctx, cancel := context.WithCancelCause(ss.c.ctx)
 	defer cancel(nil)
