@@ -172,10 +172,12 @@ func replace(path string, b []byte, mode os.FileMode) error {
 		uid, gid = owner(path)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".inpod-*")
-	if err != nil {
-		if os.WriteFile(path, b, mode) == nil { // the file may be mounted writable where the directory is not
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		if overwrite(path, b, mode) == nil { // the file may be mounted writable where the directory is not
 			return nil
 		}
+	}
+	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
@@ -184,7 +186,7 @@ func replace(path string, b []byte, mode os.FileMode) error {
 	if uid >= 0 && uid != os.Geteuid() || gid >= 0 && gid != os.Getegid() {
 		if chown := f.Chown(uid, gid); errors.Is(chown, fs.ErrPermission) && err == nil {
 			// Root without the right to change owners can still write to what is there.
-			return errors.Join(f.Close(), os.WriteFile(path, b, mode))
+			return errors.Join(f.Close(), overwrite(path, b, mode))
 		} else if chown != nil {
 			err = errors.Join(err, chown)
 		}
@@ -195,9 +197,26 @@ func replace(path string, b []byte, mode os.FileMode) error {
 	}
 	err = os.Rename(f.Name(), path)
 	if errors.Is(err, syscall.EBUSY) {
-		err = os.WriteFile(path, b, mode)
+		err = overwrite(path, b, mode)
 	}
 	return err
+}
+
+// overwrite writes to the file that is there. It is not touched before the disk has room for all of it.
+func overwrite(path string, b []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, mode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(max(len(b), 1)))
+	if err == unix.ENOSPC || err == unix.EDQUOT || err == unix.EFBIG { // others: a file system that cannot do it
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(int64(len(b))), f.Sync())
 }
 
 // lock takes the lock that useradd, passwd and the others take (lckpwdf(3)).
