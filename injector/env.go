@@ -43,7 +43,7 @@ func (p *plan) login(context.Context) error {
 	if p.mode == Sidecar {
 		return refuse(SidecarSSH)
 	}
-	if p.opt.is("profile", "airlock") && !p.opt.set("ssh-users") && p.opt.text("ssh-keys") == "" {
+	if p.opt.is("profile", "airlock") && !p.opt.set("ssh-users") && p.opt.text("ssh-keys") == "" && !p.fileSets("ssh.users") {
 		return refuse(SSHWithoutLogin)
 	}
 	mode := int32(0o444) // whoever the container runs as reads them; sshd refuses keys that others may write
@@ -62,22 +62,23 @@ func (p *plan) login(context.Context) error {
 	return nil
 }
 
-// variable is one of the agent's settings.
-type variable struct{ name, value string }
+// variable is one of the agent's settings, and those of ours that it is made of.
+type variable struct{ name, value, settings string }
 
 // agentEnv tells the agent its settings, after the agent's own code has judged them. What the container sets itself
 // stays.
 func (p *plan) agentEnv(context.Context) error {
 	p.st.AdminPort = p.opt.port("admin-port")
 	vars := []variable{
-		{"INPOD_ADMIN_LISTEN", fmt.Sprintf(":%d", p.st.AdminPort)},
-		{"INPOD_LOG_LEVEL", p.opt.text("log-level")},
+		{"INPOD_ADMIN_LISTEN", fmt.Sprintf(":%d", p.st.AdminPort), "admin-port"},
+		{"INPOD_LOG_LEVEL", p.opt.text("log-level"), "log-level"},
 	}
 	if p.drainTime() > 0 {
-		vars = append(vars, variable{"INPOD_DRAIN_DELAY", p.drainDelay().String()}, variable{"INPOD_DRAIN_DEADLINE", p.drainTime().String()})
+		vars = append(vars, variable{"INPOD_DRAIN_DELAY", p.drainDelay().String(), "drain-delay"},
+			variable{"INPOD_DRAIN_DEADLINE", p.drainTime().String(), "drain-deadline"})
 	}
 	if len(p.ports) > 0 && !p.routed {
-		vars = append(vars, variable{"INPOD_PROXY_ROUTES", p.routes()})
+		vars = append(vars, variable{"INPOD_PROXY_ROUTES", p.routes(), ""})
 	}
 	vars = append(vars, p.sshEnv()...)
 	c := p.c
@@ -86,6 +87,9 @@ func (p *plan) agentEnv(context.Context) error {
 	}
 	var env []string
 	for _, v := range vars {
+		if p.inFile(v) {
+			continue
+		}
 		i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == v.name })
 		if i >= 0 {
 			p.rep.warn("container %q sets %s itself, and that counts; remove it, so that the annotations do", c.Name, v.name)
@@ -142,27 +146,28 @@ func (p *plan) routes() string {
 
 func (p *plan) sshEnv() []variable {
 	if !p.ssh {
-		return []variable{{"INPOD_SSH_LISTEN", config.Off}}
+		return []variable{{"INPOD_SSH_LISTEN", config.Off, "ssh"}}
 	}
-	vars := []variable{{"INPOD_SSH_LISTEN", fmt.Sprintf(":%d", p.opt.port("ssh-port"))}}
+	vars := []variable{{"INPOD_SSH_LISTEN", fmt.Sprintf(":%d", p.opt.port("ssh-port")), "ssh ssh-port"}}
 	dir := runDir + "/ssh"
 	if p.opt.text("ssh-host-keys") != "" {
 		dir = hostKeyDir
 	}
-	vars = append(vars, variable{"INPOD_SSH_HOST_KEY_DIR", dir})
+	vars = append(vars, variable{"INPOD_SSH_HOST_KEY_DIR", dir, "ssh-host-keys"})
 	if p.opt.text("ssh-keys") != "" {
-		vars = append(vars, variable{"INPOD_SSH_AUTHORIZED_KEYS", jsonText([]string{keysFile, "%h/.ssh/authorized_keys"})})
+		vars = append(vars, variable{"INPOD_SSH_AUTHORIZED_KEYS", jsonText([]string{keysFile, "%h/.ssh/authorized_keys"}), "ssh-keys"})
 	}
 	if users := p.opt.text("ssh-users"); users != "" {
 		var list any
 		if yaml.Unmarshal([]byte(users), &list) == nil { // checked by newOptions
 			users = jsonText(list)
 		}
-		vars = append(vars, variable{"INPOD_SSH_USERS", users})
+		vars = append(vars, variable{"INPOD_SSH_USERS", users, "ssh-users"})
 	}
 	if p.opt.is("ssh-forward", off) {
-		vars = append(vars, variable{"INPOD_SSH_PERMIT_LOCAL_FORWARD", "[]"}, variable{"INPOD_SSH_PERMIT_REMOTE_FORWARD", "[]"},
-			variable{"INPOD_SSH_AGENT_FORWARD", "false"}, variable{"INPOD_SSH_X11_FORWARD", "false"})
+		for _, v := range [][2]string{{"PERMIT_LOCAL_FORWARD", "[]"}, {"PERMIT_REMOTE_FORWARD", "[]"}, {"AGENT_FORWARD", "false"}, {"X11_FORWARD", "false"}} {
+			vars = append(vars, variable{"INPOD_SSH_" + v[0], v[1], "ssh-forward"})
+		}
 	}
 	return vars
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inpod/inpod/config"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -98,7 +99,8 @@ type Taken struct {
 type plan struct {
 	set    Settings
 	opt    options
-	file   string // inpod.yaml of the ConfigMap
+	file   string         // inpod.yaml of the ConfigMap
+	cfg    *config.Config // the same, read; nil when there is none
 	pod    *corev1.Pod
 	c      *corev1.Container
 	mode   string
@@ -118,7 +120,7 @@ type plan struct {
 func Mutate(ctx context.Context, pod *corev1.Pod, set Settings) (*corev1.Pod, Report, error) {
 	p := &plan{set: set, pod: pod.DeepCopy()}
 	steps := []func(context.Context) error{
-		p.guard, p.options, p.exceptions, p.chooseContainer, p.command, p.choosePorts, p.chooseIntercept, p.freePorts,
+		p.guard, p.options, p.exceptions, p.chooseContainer, p.command, p.choosePorts, p.adopt, p.chooseIntercept, p.freePorts,
 		p.inject, p.probes, p.login, p.agentEnv, p.grace, p.freeNames, p.record,
 	}
 	for _, step := range steps {
@@ -199,17 +201,22 @@ func (p *plan) drainTime() time.Duration {
 	if len(p.ports) == 0 && !p.routed && !p.ssh {
 		return 0
 	}
-	if p.batch && !p.opt.set("drain-deadline") {
+	if p.batch && !p.opt.known("drain-deadline") {
 		return p.drainDelay() + 30*time.Second
 	}
 	return max(p.drainDelay(), p.opt.duration("drain-deadline"))
 }
 
 func (p *plan) drainDelay() time.Duration {
-	if !p.opt.set("drain-delay") && (p.batch || len(p.ports) == 0 && !p.routed) {
+	delay := p.opt.duration("drain-delay")
+	switch {
+	case p.opt.known("drain-delay"):
+	case p.batch || len(p.ports) == 0 && !p.routed:
 		return 0
+	case p.opt.known("drain-deadline"): // which may be shorter; the agent's own default is the same
+		return min(delay, p.opt.duration("drain-deadline"))
 	}
-	return p.opt.duration("drain-delay")
+	return delay
 }
 
 // record writes down what was done.

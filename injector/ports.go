@@ -21,15 +21,14 @@ func (p *plan) choosePorts(context.Context) error {
 	if len(numbers) == 0 && p.mode == Sidecar {
 		return refuse(SidecarNoPort)
 	}
-	cfg, err := p.agentFile()
-	if err != nil {
+	if p.cfg, err = p.agentFile(); err != nil {
 		return err
 	}
-	p.routed = cfg != nil && cfg.IsSet("proxy.routes")
+	p.routed = p.fileSets("proxy.routes")
 	for i, n := range numbers {
 		t := Taken{Port: n, Proxy: p.opt.port("proxy-port") + int32(i), name: portName(p.c, n)}
 		if p.routed {
-			if t.Proxy = listens(cfg, n); t.Proxy == 0 {
+			if t.Proxy = listens(p.cfg, n); t.Proxy == 0 {
 				return refuse(NoRouteForPort, p.opt.text("config"), n)
 			}
 		}

@@ -37,6 +37,7 @@ const (
 	PartlyInjected  Reason = "PartlyInjected"
 	NoRouteForPort  Reason = "NoRouteForPort"
 	SSHWithoutLogin Reason = "SSHWithoutLogin"
+	AdminHidden     Reason = "AdminHidden"
 )
 
 // Why a pod is left alone.
@@ -76,6 +77,7 @@ var sentences = map[Reason]string{
 	PartlyInjected:  "inpod.dev/status says that inpod was injected, but %s is not as it was left; remove that annotation and everything whose name begins with inpod, or bring the whole pod",
 	NoRouteForPort:  "inpod.yaml of ConfigMap %q has routes, but none with upstream port %d that listens; add one, write inpod.dev/port: none, or leave proxy.routes out",
 	SSHWithoutLogin: "inpod.dev/ssh-users is not set and inpod.dev/ssh-keys neither, so the profile airlock lets nobody in; write inpod.dev/ssh-keys with the name of a Secret that has the key authorized_keys",
+	AdminHidden:     "inpod.yaml of ConfigMap %q sets admin.listen to %q, which probes cannot reach; write a port alone there, such as :9880, leave it out, or write inpod.dev/admin-port",
 
 	NotAsked:        "the pod has no label inpod.dev/inject with wrap, sidecar or true",
 	AlreadyInjected: "inpod was injected before",

@@ -196,12 +196,13 @@ type layer struct {
 type options struct {
 	values map[string]string
 	from   map[string]string // the place, as "annotation inpod.dev/port"; "" for defaults
+	filed  map[string]bool   // what the agent's file says, where nobody wrote the setting
 }
 
 // newOptions merges the layers, the last of which wins, over the profile that the merge names, over the defaults.
 // It returns everything that is wrong.
 func newOptions(layers []layer) (o options, problems []string) {
-	o = options{values: map[string]string{}, from: map[string]string{}}
+	o = options{values: map[string]string{}, from: map[string]string{}, filed: map[string]bool{}}
 	known := map[string]setting{}
 	for _, s := range table {
 		o.values[s.name] = s.def
@@ -264,6 +265,7 @@ func CheckDefaults(defaults map[string]string) error {
 
 func (o options) text(name string) string { return o.values[name] }
 func (o options) set(name string) bool    { return o.from[name] != "" }
+func (o options) known(name string) bool  { return o.set(name) || o.filed[name] }
 func (o options) is(name, v string) bool  { return o.values[name] == v }
 
 func (o options) number(name string) int {
