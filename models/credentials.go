@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -30,7 +31,7 @@ func awsCredentials(env map[string]string) (aws.Credentials, error) {
 	}
 	profile := firstOf(env["AWS_PROFILE"], "default")
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) && env["AWS_SHARED_CREDENTIALS_FILE"] == "" && env["AWS_PROFILE"] == "" {
+	if absent(err) && env["AWS_SHARED_CREDENTIALS_FILE"] == "" && env["AWS_PROFILE"] == "" {
 		return aws.Credentials{}, nil
 	}
 	if err != nil {
@@ -65,6 +66,11 @@ func awsCredentials(env map[string]string) (aws.Credentials, error) {
 	return keys, nil
 }
 
+// absent tells whether there is no file for us below a HOME, which may be another user's: nobody named the file.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // dockerConfig is what of docker's config.json is read. Helpers that keep credentials are programs, and are not run.
 type dockerConfig struct {
 	Auths map[string]struct {
@@ -86,10 +92,10 @@ func registryCredentials(env map[string]string, host string) (auth.Credential, e
 	if file := env["REGISTRY_AUTH_FILE"]; file != "" {
 		paths = append(paths, file)
 	}
-	paths = append(paths, filepath.Join(env["HOME"], ".docker", "config.json"))
-	for _, path := range paths {
+	home := filepath.Join(env["HOME"], ".docker", "config.json")
+	for _, path := range append(paths, home) {
 		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || path == home && absent(err) {
 			continue
 		}
 		var c dockerConfig

@@ -25,7 +25,7 @@ func (u *unit) bring(ctx context.Context, w *work, f *file, st *stamp) error {
 	if !w.state.Mixed && f.size >= 0 {
 		if st, err := w.root.Lstat(path.Join(newName, f.name)); err == nil && st.Size() == f.size {
 			u.done.Add(f.size)
-			return nil // an earlier attempt brought it
+			return final(u.count(w, f.size)) // an earlier attempt brought it
 		}
 	}
 	sum, err := u.fetchPart(ctx, w, f)
@@ -67,6 +67,13 @@ func (u *unit) take(ctx context.Context, w *work, f *file) error {
 	}
 	if u.model.Path != "" {
 		return fmt.Errorf("path is given, but %s is no archive", f.name)
+	}
+	st, err := w.root.Lstat(partName)
+	if err != nil {
+		return err
+	}
+	if err := u.count(w, st.Size()); err != nil {
+		return err
 	}
 	name := path.Join(newName, filepath.ToSlash(f.name))
 	if err := w.root.MkdirAll(path.Dir(name), 0o755); err != nil {

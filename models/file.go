@@ -33,8 +33,8 @@ func (s *fileSource) list(ctx context.Context, _ *stamp) (*listing, error) {
 		}
 		tag := fmt.Sprintf("%d-%d", st.Size(), st.ModTime().UnixNano())
 		fmt.Fprintf(sum, "%s %q\n", tag, name)
-		l.files = append(l.files, file{name: name, size: st.Size(), unpack: unpack, open: func(_ context.Context, from int64, had string) (*body, error) {
-			return openFile(path, tag, from, had)
+		l.files = append(l.files, file{name: name, size: st.Size(), unpack: unpack, open: func(ctx context.Context, from int64, had string) (*body, error) {
+			return openFile(ctx, path, tag, from, had)
 		}})
 		return nil
 	}
@@ -70,7 +70,7 @@ func (s *fileSource) list(ctx context.Context, _ *stamp) (*listing, error) {
 	return l, err
 }
 
-func openFile(path, tag string, from int64, had string) (*body, error) {
+func openFile(ctx context.Context, path, tag string, from int64, had string) (*body, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, final(err)
@@ -87,5 +87,9 @@ func openFile(path, tag string, from int64, had string) (*body, error) {
 		_ = f.Close()
 		return nil, final(err)
 	}
-	return &body{ReadCloser: f, from: from, total: st.Size(), tag: tag, version: tag}, nil
+	r := struct {
+		io.Reader
+		io.Closer
+	}{contextReader{ctx, f}, f}
+	return &body{ReadCloser: r, from: from, total: st.Size(), tag: tag, version: tag}, nil
 }

@@ -38,16 +38,14 @@ func newRegistrySource(u *unit, at *url.URL) (*registrySource, error) {
 	if ref.Reference == "" {
 		ref.Reference = "latest"
 	}
-	cred, err := registryCredentials(u.env, ref.Registry)
-	if err != nil {
-		return nil, err
-	}
+	var cred auth.Credential
 	if path := u.model.TokenFile; path != "" {
-		token, err := secret(path)
+		cred.AccessToken, err = secret(path)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read models[].token_file: %w", err)
 		}
-		cred = auth.Credential{AccessToken: token}
+	} else if cred, err = registryCredentials(u.env, ref.Registry); err != nil {
+		return nil, err
 	}
 	s := &registrySource{u: u, ref: ref}
 	s.auth = &auth.Client{Client: u.client, Cache: auth.NewCache(), ClientID: "inpod", Credential: auth.StaticCredential(ref.Host(), cred)}

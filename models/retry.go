@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"syscall"
 	"time"
 )
@@ -48,8 +49,13 @@ func (b *backoff) next(err error) time.Duration {
 	return b.last/2 + rand.N(b.last/2+1)
 }
 
-// local tells whether err is one of our own disk, which trying again does not mend.
+// local tells whether err is one of our own disk, which trying again does not mend. A connection that a firewall or a policy
+// refuses ends with some of the same numbers.
 func local(err error) bool {
+	var network *net.OpError
+	if errors.As(err, &network) {
+		return false
+	}
 	for _, n := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EFBIG, syscall.EIO, syscall.ENAMETOOLONG} {
 		if errors.Is(err, n) {
 			return true

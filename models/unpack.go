@@ -36,7 +36,7 @@ type unpacker struct {
 	layer   bool   // of an image
 	limit   int64  // bytes, 0 for none
 	entries int
-	bytes   int64
+	bytes   int64 // of this archive and what came before it
 	taken   int
 	tops    []string // some names at the top, to tell where path finds nothing
 }
@@ -57,9 +57,11 @@ func (u *unit) unpack(ctx context.Context, w *work, f *file, kind string) error 
 	if x.below != "" {
 		x.below = path.Clean(x.below)
 	}
+	x.bytes = w.bytes
 	if err := x.all(part, kind); err != nil {
 		return err
 	}
+	w.bytes = x.bytes
 	if x.taken == 0 && x.below != "" && !f.layer {
 		return fmt.Errorf("it holds no directory %q (models[].path); at its top are %s", x.below, strings.Join(x.tops, ", "))
 	}
@@ -324,8 +326,18 @@ func (x *unpacker) fill(f *os.File, r io.Reader) error {
 // grow counts n bytes, and fails when they, and more that are announced, pass models[].max_size.
 func (x *unpacker) grow(n, more int64) error {
 	x.bytes += n
-	if x.limit > 0 && (x.bytes > x.limit || more > x.limit-x.bytes) {
-		return fmt.Errorf("it has more than %s (models[].max_size)", config.Size(x.limit))
+	return bound(x.limit, x.bytes, more)
+}
+
+// count counts a file that is not unpacked.
+func (u *unit) count(w *work, n int64) error {
+	w.bytes += n
+	return bound(int64(u.model.MaxSize), w.bytes, 0)
+}
+
+func bound(limit, bytes, more int64) error {
+	if limit > 0 && (bytes > limit || more > limit-bytes) {
+		return fmt.Errorf("it has more than %s (models[].max_size)", config.Size(limit))
 	}
 	return nil
 }

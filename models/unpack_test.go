@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"io/fs"
@@ -153,6 +154,27 @@ func TestHostileArchives(t *testing.T) {
 			if !strings.HasPrefix(path, "in/") && !strings.HasPrefix(path, "a/b/.m.inpod/") {
 				t.Errorf("%s: wrote %s", name, path)
 			}
+		}
+	}
+}
+
+// max_size is of the whole model, not of each archive or file of it.
+func TestMaxSizeIsOfTheModel(t *testing.T) {
+	dir, r := t.TempDir(), newRegistry(t)
+	login := base64.StdEncoding.EncodeToString([]byte("user:password"))
+	write(t, dir+"/.docker/config.json", fmt.Appendf(nil, `{"auths": {%q: {"auth": %q}}}`, r.addr, login))
+	layer := func(name string) descriptor {
+		return r.layer("m", layerType, "", gz(t, tarOf(t, entry{name: name, text: "0123456789"})))
+	}
+	r.push("m", "1", layer("a"), layer("b"))
+	write(t, dir+"/src/a.bin", []byte("0123456789"))
+	write(t, dir+"/src/b.bin", []byte("0123456789"))
+	for _, url := range []string{"oci://" + r.addr + "/m:1", dir + "/src"} {
+		m := "- {name: m, to: DIR/m, url: '" + url + "', max_size: "
+		refused(t, dir, m+"19}", "it has more than 19 (models[].max_size)")
+		fetch(t, dir, m+"20}")
+		if err := os.RemoveAll(dir + "/m"); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

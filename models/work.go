@@ -32,6 +32,7 @@ type work struct {
 	root  *os.Root
 	lock  *os.File
 	state workState
+	bytes int64 // that were put into the new model
 }
 
 // workState is what the next agent must know.
