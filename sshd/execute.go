@@ -3,13 +3,16 @@ package sshd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // held is how long output is read on after the end of a process while another one holds it, before the status is sent.
@@ -23,7 +26,8 @@ func (ss *session) execute(j job) Exit {
 	if !u.own {
 		cmd.UID, cmd.GID, cmd.Groups = u.uid, u.gid, u.groups
 	}
-	if st, err := os.Stat(cmd.Dir); err != nil || !st.IsDir() {
+	if err := mayEnter(u, cmd.Dir); err != nil {
+		ss.say(fmt.Sprintf("Could not chdir to home directory %s: %v", cmd.Dir, err)) // sshd's words
 		cmd.Dir = "/"
 	}
 	switch {
@@ -55,6 +59,27 @@ func (ss *session) execute(j job) Exit {
 		return ss.onTerminal(cmd)
 	}
 	return ss.onPipes(cmd)
+}
+
+// mayEnter tells whether u can go to a directory. Root's answer would be another: homes are closed to each other, and closed
+// to root on a network file system.
+func mayEnter(u *account, dir string) error {
+	return as(u, func() error {
+		fd, err := unix.Open(dir+"/.", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	})
+}
+
+// say tells the user something before the process begins.
+func (ss *session) say(text string) {
+	if ss.term != nil {
+		_, _ = fmt.Fprintf(ss.ch, "%s\r\n", text)
+		return
+	}
+	_, _ = fmt.Fprintf(ss.ch.Stderr(), "%s\n", text)
 }
 
 // fail tells why nothing runs.
@@ -167,8 +192,9 @@ func (ss *session) onTerminal(cmd Command) Exit {
 		defer ss.c.work.Done()
 		ss.c.typed(t, ss.ch)
 	}()
+	out := &sender{to: ss.ch}
 	copied := make(chan struct{})
-	go func() { defer close(copied); ss.c.output(ss.ch, t.master) }()
+	go func() { defer close(copied); ss.c.output(out, t.master) }()
 	select {
 	case <-p.Done():
 	case <-ss.ended:
@@ -181,18 +207,46 @@ func (ss *session) onTerminal(cmd Command) Exit {
 		}
 		return p.Exit()
 	}
-	// The end of the session leader hung up the terminal; what it wrote is still to be read. Something in the background
-	// may hold the terminal, and is not waited for.
-	timer := time.NewTimer(held)
-	defer timer.Stop()
-	select {
-	case <-copied:
-	case <-ss.ended:
-	case <-timer.C:
-	}
+	ss.drain(t, out, copied)
 	_ = t.master.Close()
 	<-copied
 	return p.Exit()
+}
+
+// drain waits until a client has what the terminal still holds. The end of the session leader hung up the terminal; what it
+// wrote is still to be read, and a client may take its time. Something in the background may hold the terminal, and is not
+// waited for: nothing has to move for a while.
+func (ss *session) drain(t *terminal, out *sender, copied chan struct{}) {
+	const looks = 4
+	tick := time.NewTicker(held / looks)
+	defer tick.Stop()
+	for before, quiet := out.writes.Load(), 0; quiet < looks; quiet++ {
+		select {
+		case <-copied:
+			return
+		case <-ss.ended:
+			return
+		case <-tick.C:
+		}
+		if now := out.writes.Load(); now != before || out.busy.Load() || t.unread() {
+			before, quiet = now, -1
+		}
+	}
+}
+
+// sender tells of what is being sent to a client.
+type sender struct {
+	to     io.Writer
+	busy   atomic.Bool
+	writes atomic.Uint64
+}
+
+// Write implements io.Writer.
+func (s *sender) Write(b []byte) (int, error) {
+	s.busy.Store(true)
+	defer s.busy.Store(false)
+	s.writes.Add(1)
+	return s.to.Write(b)
 }
 
 // typed copies what is typed. EOF of the channel means nothing to a terminal, as with sshd: the shell goes on.

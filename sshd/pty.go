@@ -62,6 +62,21 @@ func (t *terminal) close() {
 	_ = t.slave.Close()
 }
 
+// unread tells whether there is output that was not read yet.
+func (t *terminal) unread() bool {
+	conn, err := t.master.SyscallConn()
+	if err != nil {
+		return false
+	}
+	there := false
+	_ = conn.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		there = err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
+	})
+	return there
+}
+
 // resize sets the size, which sends SIGWINCH to the foreground.
 func (t *terminal) resize(w windowSize) {
 	conn, err := t.master.SyscallConn()
