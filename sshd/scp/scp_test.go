@@ -229,6 +229,17 @@ func TestNamesCannotLeadElsewhere(t *testing.T) {
 	}
 }
 
+// In a directory that a session is held in, nobody goes deeper than a path may be long.
+func TestDepthHasAnEnd(t *testing.T) {
+	const levels = 40
+	down, up := "D0755 0 "+strings.Repeat("d", 200)+"\n", "E\n"
+	opts := Options{Root: t.TempDir(), Access: files.ReadWrite}
+	code, answers, _ := talk(t, opts, "-r -t .", strings.Repeat(down, levels)+strings.Repeat(up, 4096/201))
+	if code != exitFailed || strings.Count(answers, "File name too long") != levels-4096/201 {
+		t.Errorf("exit %d, %q", code, answers)
+	}
+}
+
 func TestAccessAndQuota(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "f"), []byte("file"), 0o644); err != nil {

@@ -14,6 +14,13 @@ import (
 	"github.com/inpod/inpod/sshd/files"
 )
 
+// pathMax is the kernel's PATH_MAX. In a directory that a session is held in, names are opened one by one, so that only this
+// ends how deep somebody goes, and our stack with him.
+const pathMax = 4096
+
+// clipName is the beginning of a path that is too long to be told.
+func clipName(path string) string { return path[:64] + "…" }
+
 // times are those of a T line, for the next file or directory.
 type times struct {
 	set          bool
@@ -121,6 +128,9 @@ func (c *copier) entry(target, line string, t times) error {
 		if path = target + "/" + name; target == "/" {
 			path = target + name
 		}
+	}
+	if len(path) >= pathMax {
+		return c.fault(&fs.PathError{Path: clipName(path), Err: syscall.ENAMETOOLONG})
 	}
 	if line[0] == 'D' {
 		return c.directory(path, uint32(mode), t)
