@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -16,22 +17,32 @@ const quietDelay = 5 * time.Second
 // So a single SSH connection gets one processor and not all. Event loops that wait in the kernel want the opposite, one
 // more than there are loops (docs/decisions/053-event-loops.md). A change stops the process for some ten microseconds.
 type processors struct {
-	cores   int
 	clients func() int64 // connections of the proxy
 	set     func(n int)
+	release func()     // lets the runtime follow the cgroup's limit again, which set ends
+	ask     func() int // how many there are
 
 	serving atomic.Bool // the proxy has clients, or had some lately
 
 	mu     sync.Mutex
+	cores  int // as the runtime had it when it was last its own to say
 	now    int
-	logins int // SSH connections
+	held   bool // set was called, and release was not since
+	logins int  // SSH connections
 	timer  *time.Timer
 	closed bool
 }
 
 func newProcessors(clients func() int64) *processors {
-	cores := runtime.GOMAXPROCS(0)
-	return &processors{cores: cores, now: cores, clients: clients, set: func(n int) { runtime.GOMAXPROCS(n) }}
+	ask := func() int { return runtime.GOMAXPROCS(0) }
+	cores := ask()
+	release := runtime.SetDefaultGOMAXPROCS
+	if os.Getenv("GOMAXPROCS") != "" { // the administrator's number, which the default does not heed
+		release = func() { runtime.GOMAXPROCS(cores) }
+	}
+	return &processors{
+		cores: cores, now: cores, clients: clients, set: func(n int) { runtime.GOMAXPROCS(n) }, release: release, ask: ask,
+	}
 }
 
 // serve is told of each client of the proxy, when it is counted already.
@@ -74,16 +85,24 @@ func (p *processors) login(n int) {
 
 // adjust is called with mu held.
 func (p *processors) adjust() {
-	n := p.cores
-	switch {
-	case p.closed:
-	case p.serving.Load():
-		n++
-	case p.logins > 0:
-		n = min(n, p.logins)
+	busy := !p.closed && (p.serving.Load() || p.logins > 0)
+	if !busy {
+		if p.held {
+			p.release()
+			p.held = false
+		}
+		return
+	}
+	if !p.held { // until now the runtime followed the limit
+		p.cores = p.ask()
+		p.now = p.cores
+	}
+	n := p.cores + 1
+	if !p.serving.Load() {
+		n = min(p.cores, p.logins)
 	}
 	if n != p.now {
-		p.now = n
+		p.now, p.held = n, true
 		p.set(n)
 	}
 }
