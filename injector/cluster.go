@@ -18,6 +18,7 @@ import (
 const (
 	namespaceTime = 5 * time.Second // how long a namespace is believed to be as it was read
 	versionTime   = 10 * time.Minute
+	versionRetry  = 2 * time.Second
 	maxNamespaces = 10_000
 )
 
@@ -44,17 +45,28 @@ func NewAPI(client kubernetes.Interface, pullSecrets bool) *API {
 // Run keeps the server's version until ctx ends; it changes when the control plane is upgraded.
 func (a *API) Run(ctx context.Context) {
 	for {
-		if v, err := a.client.Discovery().ServerVersion(); err == nil {
-			if n, err := strconv.Atoi(strings.TrimRight(v.Minor, "+")); err == nil {
-				a.minor.Store(int64(n))
-			}
+		wait := versionTime
+		if v, err := a.client.Discovery().ServerVersion(); err != nil {
+			wait = versionRetry
+		} else if n := leadingNumber(v.Minor); n > 0 {
+			a.minor.Store(n)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(versionTime):
+		case <-time.After(wait):
 		}
 	}
+}
+
+// leadingNumber reads a minor version, behind which distributions write what they like: 34, 34+, 34-gke.1.
+func leadingNumber(minor string) int64 {
+	end := strings.IndexFunc(minor, func(r rune) bool { return r < '0' || r > '9' })
+	if end >= 0 {
+		minor = minor[:end]
+	}
+	n, _ := strconv.ParseInt(minor, 10, 32)
+	return n
 }
 
 // Minor is Cluster's.

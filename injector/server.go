@@ -141,6 +141,10 @@ func (s *Server) review(ctx context.Context, req *admissionv1.AdmissionRequest) 
 	if report.Left != "" {
 		return s.leave(req, &pod, report)
 	}
+	if report.Mode == Sidecar && set.Minor == 0 {
+		// An API server before 1.29 drops restartPolicy, and the pod would wait for ever for its sidecar to end.
+		return nil, outcome{result: "error"}, errors.New("cannot tell whether the cluster knows sidecars: the API server's version is not known yet")
+	}
 	patch, err := Patch(&pod, got)
 	if err != nil {
 		return nil, outcome{result: "error"}, err

@@ -45,9 +45,11 @@ func (e *ear) Tell(about corev1.ObjectReference, warning bool, reason Reason, te
 func testServer(objects ...runtime.Object) (*Server, *ear) {
 	objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}})
 	e := &ear{}
+	api := NewAPI(fake.NewSimpleClientset(objects...), true)
+	api.minor.Store(34)
 	return &Server{
 		Settings: Settings{Image: "inpod/base:test", RedirectImage: "inpod/injector:test"},
-		Cluster:  NewAPI(fake.NewSimpleClientset(objects...), true), Events: e,
+		Cluster:  api, Events: e,
 		Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
 	}, e
 }
@@ -163,6 +165,21 @@ func TestReviewWarns(t *testing.T) {
 		if len(w) > maxWarning {
 			t.Errorf("%d bytes: %s", len(w), w)
 		}
+	}
+}
+
+// TestReviewOfASidecarNeedsTheVersion: a sidecar that the API server does not know would keep the pod from starting.
+func TestReviewOfASidecarNeedsTheVersion(t *testing.T) {
+	s, e := testServer()
+	s.Cluster.(*API).minor.Store(0)
+	pod := testPod()
+	if response, _ := post(t, s, reviewOf(t, pod, nil)); !response.Allowed || response.Patch == nil {
+		t.Errorf("wrap: %+v", response)
+	}
+	pod.Labels[InjectLabel] = Sidecar
+	e.heard = nil
+	if _, rec := post(t, s, reviewOf(t, pod, nil)); rec.Code != http.StatusInternalServerError || !strings.Contains(rec.Body.String(), "version is not known") || len(e.heard) > 0 {
+		t.Errorf("sidecar: %d %s, want 500, so that failurePolicy decides", rec.Code, rec.Body)
 	}
 }
 
