@@ -24,8 +24,8 @@ const (
 	authorityKey = "ca.key"
 )
 
-// settleTime is how long a new authority is in the bundle before anything is signed with it. Each API server learns
-// of a changed webhook configuration within seconds.
+// settleTime is how long a new authority is in the webhook configuration before anything is signed with it. Each API
+// server learns of a changed one within seconds.
 const settleTime = time.Minute
 
 // skew forgives clocks that are behind ours.
@@ -51,14 +51,22 @@ func (a authority) lives() (ca, serving time.Duration) {
 //
 //  1. nothing there, or nothing of use: an authority and a certificate of it
 //  2. the authority has lived for two thirds of its time: a new one joins the bundle, and signs nothing yet
-//  3. the newest authority is not the certificate's and has settled, or the certificate has lived for two thirds of
+//  3. the newest authority is not the certificate's and has settled since it was registered, or the certificate has lived for two thirds of
 //     its time, or has other names: a new certificate
 //  4. authorities that have expired leave the bundle
-func (a authority) next(data map[string][]byte, names []string, now time.Time) (map[string][]byte, string, error) {
+//
+// known is the bundle that the API server has, and trusted since when it is this Secret's; zero when it is not. What
+// it has stays in a new bundle, for the replicas that serve with it yet.
+func (a authority) next(data map[string][]byte, names []string, now time.Time, known []byte, trusted time.Time) (map[string][]byte, string, error) {
 	s, err := readSigned(data)
 	if err != nil || now.After(s.cas[0].NotAfter) {
 		fresh, err := a.fresh(names, now)
-		return fresh, "there was none of use", err
+		if err != nil {
+			return nil, "", err
+		}
+		old, _ := readBundle(known) // what cannot be read is of no use to anybody
+		fresh[bundleKey] = append(fresh[bundleKey], unexpired(old[:min(len(old), 2)], now)...)
+		return fresh, "there was none of use", nil
 	}
 	caLife, _ := a.lives()
 	newest := s.cas[0]
@@ -70,23 +78,26 @@ func (a authority) next(data map[string][]byte, names []string, now time.Time) (
 		}
 		bundle := append(pemOf("CERTIFICATE", ca.Raw), data[bundleKey]...)
 		return with(data, bundleKey, bundle, authorityKey, key), "the authority gets a successor", nil
-	case s.leaf.CheckSignatureFrom(newest) != nil && (now.Sub(newest.NotBefore.Add(skew)) > settleTime || now.After(s.leaf.NotAfter)):
+	case s.leaf.CheckSignatureFrom(newest) != nil && (!trusted.IsZero() && now.Sub(trusted) > settleTime || now.After(s.leaf.NotAfter)):
 		next, err := a.issue(data, s, names, now)
 		return next, "the new authority signs", err
 	case s.leaf.CheckSignatureFrom(newest) == nil && (old(s.leaf, now) || !slices.Equal(s.leaf.DNSNames, names)):
 		next, err := a.issue(data, s, names, now)
 		return next, "the certificate gets a successor", err
 	}
-	var bundle []byte
-	for _, ca := range s.cas {
+	if bundle := unexpired(s.cas, now); !bytes.Equal(bundle, data[bundleKey]) {
+		return with(data, bundleKey, bundle), "an authority has expired", nil
+	}
+	return nil, "", nil
+}
+
+func unexpired(cas []*x509.Certificate, now time.Time) (bundle []byte) {
+	for _, ca := range cas {
 		if now.Before(ca.NotAfter) {
 			bundle = append(bundle, pemOf("CERTIFICATE", ca.Raw)...)
 		}
 	}
-	if !bytes.Equal(bundle, data[bundleKey]) {
-		return with(data, bundleKey, bundle), "an authority has expired", nil
-	}
-	return nil, "", nil
+	return bundle
 }
 
 // old tells whether two thirds of a certificate's time are over.
@@ -101,17 +112,23 @@ type signed struct {
 	leaf *x509.Certificate
 }
 
-func readSigned(data map[string][]byte) (s signed, err error) {
-	for rest := data[bundleKey]; ; {
+func readBundle(text []byte) (cas []*x509.Certificate, err error) {
+	for {
 		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
+		if block, text = pem.Decode(text); block == nil {
+			return cas, nil
 		}
 		ca, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return s, err
+			return nil, err
 		}
-		s.cas = append(s.cas, ca)
+		cas = append(cas, ca)
+	}
+}
+
+func readSigned(data map[string][]byte) (s signed, err error) {
+	if s.cas, err = readBundle(data[bundleKey]); err != nil {
+		return s, err
 	}
 	key, _ := pem.Decode(data[authorityKey])
 	cert, _ := pem.Decode(data[corev1.TLSCertKey])

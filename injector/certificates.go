@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +41,10 @@ type Certificates struct {
 	Now        func() time.Time
 	authority  // how long things are valid
 	current    atomic.Pointer[tls.Certificate]
-	registered atomic.Bool
+	registered atomic.Bool // that of current
+
+	bundle  []byte    // what the webhook configuration had when it was last seen; belongs to Run, as the next
+	trusted time.Time // since when
 }
 
 // Run looks at the certificate until ctx ends.
@@ -101,12 +106,26 @@ func (c *Certificates) round(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	changed, err = c.serve(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
-	if err != nil {
-		return false, err
+	// First the API server learns whom to trust. While that fails, what it trusts already is served.
+	written, failed := c.register(ctx, secret.Data[bundleKey])
+	if cert := c.current.Load(); cert == nil || c.Now().After(cert.Leaf.NotAfter) || c.trusts(secret.Data[corev1.TLSCertKey]) {
+		if changed, err = c.serve(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]); err != nil {
+			return false, errors.Join(failed, err)
+		}
 	}
-	registered, err := c.register(ctx, secret.Data[bundleKey])
-	return changed || registered, err
+	cert := c.current.Load()
+	c.registered.Store(c.trusts(pemOf("CERTIFICATE", cert.Leaf.Raw)))
+	return changed || written, failed
+}
+
+// trusts tells whether the API server takes a certificate, as far as we know.
+func (c *Certificates) trusts(certPEM []byte) bool {
+	cas, err := readBundle(c.bundle)
+	leaf, bad := readBundle(certPEM)
+	if err != nil || bad != nil || len(leaf) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return leaf[0].CheckSignatureFrom(ca) == nil })
 }
 
 func (c *Certificates) load(certFile, keyFile string) (bool, error) {
@@ -147,7 +166,11 @@ func (c *Certificates) secret(ctx context.Context) (*corev1.Secret, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot read the Secret %q: %w", c.Secret, err)
 	}
-	next, why, err := c.next(secret.Data, c.Names, c.Now())
+	var trusted time.Time
+	if bytes.Equal(c.bundle, secret.Data[bundleKey]) {
+		trusted = c.trusted
+	}
+	next, why, err := c.next(secret.Data, c.Names, c.Now(), c.bundle, trusted)
 	if err != nil || why == "" {
 		return secret, err
 	}
@@ -188,6 +211,8 @@ func (c *Certificates) register(ctx context.Context, bundle []byte) (bool, error
 			return false, nil // the other replica was first; the next round looks again
 		}
 	}
-	c.registered.Store(true)
+	if stale || !bytes.Equal(c.bundle, bundle) {
+		c.bundle, c.trusted = bundle, c.Now()
+	}
 	return stale, nil
 }

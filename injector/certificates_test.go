@@ -3,6 +3,7 @@ package injector
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -14,8 +15,10 @@ import (
 	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 const dnsName = "inpod-injector.inpod.svc"
@@ -156,6 +159,73 @@ func TestBrokenSecret(t *testing.T) {
 		if err := handshake(t, c, now); err != nil {
 			t.Errorf("without %s: %v", key, err)
 		}
+	}
+}
+
+// TestRegisteredFirst: as long as the webhook configuration cannot be written, the API server is answered with what
+// it trusts; and a new authority signs only when it has been known for a while.
+func TestRegisteredFirst(t *testing.T) {
+	client := fake.NewSimpleClientset(webhookConfig())
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	first, second := certificates(client, &now), certificates(client, &now)
+	both := []*Certificates{first, second}
+	broken := false
+	client.PrependReactor("update", "mutatingwebhookconfigurations", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return broken, nil, errors.New("forbidden")
+	})
+	rounds := func(wait time.Duration) {
+		t.Helper()
+		now = now.Add(wait)
+		for _, c := range both {
+			if _, err := c.round(t.Context()); (err != nil) != broken {
+				t.Errorf("broken %v, got %v", broken, err)
+			}
+			for i, c := range both {
+				if c.current.Load() == nil {
+					continue
+				}
+				if err := handshake(t, c, now); err != nil {
+					t.Fatalf("replica %d, broken %v: %v", i, broken, err)
+				}
+			}
+		}
+	}
+	serial := func() string { return first.current.Load().Leaf.SerialNumber.String() }
+	for _, c := range both {
+		c.authorityLife, c.servingLife = 300*24*time.Hour, 290*24*time.Hour
+	}
+	rounds(0)
+	before := serial()
+	broken = true
+	now = now.Add(205 * 24 * time.Hour)
+	for range 10 {
+		rounds(settleTime / 2)
+	}
+	if serial() != before || first.Ready() != nil {
+		t.Errorf("while nothing can be registered: another certificate, or %v", first.Ready())
+	}
+	broken = false
+	rounds(settleTime / 2)
+	rounds(settleTime / 2)
+	if serial() != before {
+		t.Error("the new authority signed as soon as it was registered")
+	}
+	rounds(settleTime)
+	if serial() == before {
+		t.Error("the new authority does not sign")
+	}
+	before, broken = serial(), true
+	if err := client.CoreV1().Secrets("inpod").Delete(t.Context(), "inpod-injector-tls", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	rounds(time.Second)
+	if serial() != before {
+		t.Error("the certificate of a lost Secret is not served any more, and nobody trusts the next")
+	}
+	broken = false
+	rounds(time.Second)
+	if serial() == before || first.Ready() != nil || second.Ready() != nil {
+		t.Errorf("registered, but the old certificate is served; %v, %v", first.Ready(), second.Ready())
 	}
 }
 
