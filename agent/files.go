@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"sync"
 
 	"github.com/inpod/inpod/boot/blocks"
 	"github.com/inpod/inpod/config"
@@ -15,27 +16,41 @@ import (
 // maxText bounds a text of files; ConfigMaps have at most 1 MiB.
 const maxText = 16 << 20
 
-// fileStep writes the files of texts that hold several.
+// fileStep writes the files of texts that hold several. There is one before other steps also where there are no files: a
+// reload may bring some.
 type fileStep struct {
 	*board
-	a   *agent
-	cfg *config.Config
+	a *agent
+}
+
+// fileGate is closed until the step has run: a reload during the start must not write files before the seed, which fills
+// nothing that has anything in it.
+type fileGate struct {
+	sync.Mutex
+	open bool
 }
 
 func (a *agent) fileStep(l *loaded) step {
-	if len(l.cfg.Files) == 0 {
-		return nil
-	}
-	names := make([]string, len(l.cfg.Files))
-	for i, f := range l.cfg.Files {
-		names[i] = f.To
-	}
-	return &fileStep{board: newBoard("files", names), a: a, cfg: l.cfg}
+	return &fileStep{board: newBoard("files", fileNames(l.cfg)), a: a}
 }
 
-// run implements step.
+func fileNames(cfg *config.Config) []string {
+	names := make([]string, len(cfg.Files))
+	for i, f := range cfg.Files {
+		names[i] = f.To
+	}
+	return names
+}
+
+// run implements step. It writes what the settings say by now.
 func (s *fileStep) run(context.Context) error {
-	for i, f := range s.cfg.Files {
+	gate := &s.a.prep.files
+	gate.Lock()
+	defer gate.Unlock()
+	gate.open = true
+	cfg := s.a.settings.Load()
+	s.become(newBoard("files", fileNames(cfg)))
+	for i, f := range cfg.Files {
 		s.begin(i)
 		n, err := s.a.writeFiles(f)
 		switch {
@@ -53,8 +68,21 @@ func (s *fileStep) run(context.Context) error {
 	return nil
 }
 
-// rewriteFiles writes the files again, where their text has changed.
+// become takes the items of a new board.
+func (b *board) become(fresh *board) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.list, b.began = fresh.list, fresh.began
+}
+
+// rewriteFiles writes the files again, where their text has changed. Before the step has run it leaves them to that.
 func (a *agent) rewriteFiles(cfg *config.Config) {
+	gate := &a.prep.files
+	gate.Lock()
+	defer gate.Unlock()
+	if !gate.open {
+		return
+	}
 	for _, f := range cfg.Files {
 		if n, err := a.writeFiles(f); err != nil {
 			a.log.Error("cannot write files; the old ones stay", "to", f.To, "error", err)

@@ -137,6 +137,7 @@ func (r *reloader) restart() *loaded {
 		return old
 	}
 	r.replace(next)
+	r.a.rewriteFiles(next.cfg) // the watch has seen their texts with this
 	return next
 }
 

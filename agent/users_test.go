@@ -28,8 +28,10 @@ func TestASeededHomeGetsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &agent{log: slog.New(slog.DiscardHandler)}
+	a.settings.Store(&config.Config{})
 	a.users = &userStep{board: newBoard("user", []string{"desk"}), a: a, users: []config.User{u}, made: []*accounts.Result{r}}
-	p := a.newPreparation(&loaded{cfg: &config.Config{Seed: []config.Seed{{From: from, To: home, Required: true}}}})
+	a.prep = a.newPreparation(&loaded{cfg: &config.Config{Seed: []config.Seed{{From: from, To: home, Required: true}}}})
+	p := a.prep
 	p.start()
 	<-p.done
 	if p.err != nil {
