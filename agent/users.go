@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	accounts "github.com/inpod/inpod/boot/users"
 	"github.com/inpod/inpod/config"
@@ -13,7 +14,7 @@ import (
 )
 
 // userStep is the users of the settings. They are made before the programs are read, whose user= may name them: by the
-// time the step runs, all that is left is to tell.
+// time the step runs, all that is left is to tell, and what may take long.
 type userStep struct {
 	*board
 	a      *agent
@@ -38,6 +39,9 @@ func (a *agent) userMaker(cfg *config.Config) *accounts.Maker {
 	return m
 }
 
+// usersPatience bounds the time until there is a log, an admin server, and somebody who heeds signals.
+const usersPatience = 30 * time.Second
+
 // makeUsers makes the users, before there is a log.
 func (a *agent) makeUsers(cfg *config.Config) {
 	if len(cfg.Users) == 0 {
@@ -50,9 +54,11 @@ func (a *agent) makeUsers(cfg *config.Config) {
 	s := &userStep{board: newBoard("user", names), a: a, users: cfg.Users, made: make([]*accounts.Result, len(cfg.Users))}
 	a.users = s
 	m := a.userMaker(cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), usersPatience)
+	defer cancel()
 	for i, u := range cfg.Users {
 		s.begin(i)
-		result, err := m.Make(context.Background(), u) // nothing in it waits for long
+		result, err := m.Make(ctx, u)
 		if err != nil {
 			s.end(i, itemFailed, err.Error())
 			if u.Required {
@@ -82,7 +88,18 @@ func (a *agent) usersMade(*loaded) step {
 }
 
 // run implements step.
-func (s *userStep) run(context.Context) error {
+func (s *userStep) run(ctx context.Context) error {
+	for i, r := range s.made {
+		if r == nil {
+			continue
+		}
+		s.change(i, func(item *StartItem) { item.State = itemRunning })
+		err := r.Adopt(ctx)
+		s.change(i, func(item *StartItem) { item.State = itemDone })
+		if err != nil {
+			s.a.log.Warn("cannot hand over every file in a home directory", "user", s.users[i].Name, "error", err)
+		}
+	}
 	for _, item := range s.items() {
 		if item.State == itemFailed {
 			s.a.log.Error("cannot make a user", "user", item.Name, "error", item.Detail)

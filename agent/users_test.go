@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	accounts "github.com/inpod/inpod/boot/users"
@@ -44,5 +45,33 @@ func TestASeededHomeGetsKeys(t *testing.T) {
 	}
 	if items := p.items(); len(items) != 2 || !strings.HasSuffix(items[0].Detail, "1 keys added") || items[1].State != itemDone {
 		t.Errorf("the steps: %+v", items)
+	}
+}
+
+// The step hands the files of a home over to a new number, where SIGTERM and people can reach it.
+func TestTheStepHandsFilesOver(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // only root can give files away
+	}
+	root := t.TempDir()
+	write(t, root+"/etc/passwd", "desk:x:64999:64999::/home/desk:/bin/sh\n")
+	write(t, root+"/home/desk/file", "")
+	if err := os.Chown(root+"/home/desk/file", 64999, 64999); err != nil {
+		t.Fatal(err)
+	}
+	u := config.User{Name: "desk", UID: "4321"}
+	r, err := (&accounts.Maker{Root: root, IsHash: func(string) bool { return false }}).Make(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{log: slog.New(slog.DiscardHandler)}
+	s := &userStep{board: newBoard("user", []string{"desk"}), a: a, users: []config.User{u}, made: []*accounts.Result{r}}
+	s.end(0, itemDone, told(r))
+	if err := s.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(root + "/home/desk/file")
+	if err != nil || st.Sys().(*syscall.Stat_t).Uid != 4321 || s.items()[0].State != itemDone {
+		t.Errorf("%+v, %v, %+v", st.Sys(), err, s.items())
 	}
 }

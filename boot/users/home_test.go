@@ -1,6 +1,7 @@
 package users
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -146,5 +147,39 @@ func TestKeysAreReplacedAsAWhole(t *testing.T) {
 	}
 	if list, err := os.ReadDir(m.Root + "/home/desk/.ssh"); err != nil || len(list) != 1 {
 		t.Errorf("left behind: %v, %v", list, err)
+	}
+}
+
+// The files of a home go along with their user's number, when there is somebody who can end that.
+func TestAdopt(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // only root can give files away
+	}
+	m := base(t)
+	home := m.Root + "/home/nobody"
+	write(t, home+"/d/his", "")
+	write(t, home+"/roots", "")
+	if err := errors.Join(os.Chown(home+"/d/his", 64999, 64999), os.Symlink("/etc", home+"/link"), os.Lchown(home+"/link", 64999, 64999)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.Make(t.Context(), config.User{Name: "nobody", UID: "4321", Home: "/home/nobody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Adopt(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if uid, _ := owner(home + "/d/his"); uid != 64999 {
+		t.Errorf("it belongs to %d before anybody can end that", uid)
+	}
+	if err := r.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]int{home: 4321, home + "/d/his": 4321, home + "/roots": 0, "/etc": 0} {
+		if uid, _ := owner(file); uid != want {
+			t.Errorf("%s belongs to %d, want %d", file, uid, want)
+		}
 	}
 }

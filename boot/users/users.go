@@ -62,7 +62,7 @@ type account struct {
 const firstID = 1000
 
 // Make makes one user, or brings the one who is there to what the settings say. The error says what stands in the way; what
-// was done before it stays. Result.Finish does the rest.
+// was done before it stays. Result.Adopt and Result.Finish do the rest.
 func (m *Maker) Make(ctx context.Context, u config.User) (*Result, error) {
 	hash, password, err := m.password(u)
 	if err != nil {
@@ -299,9 +299,6 @@ func (m *Maker) home(ctx context.Context, u config.User, acc *account, r *Result
 			return nil
 		}
 	}
-	if acc.oldUID >= 0 && acc.oldUID != acc.uid && filepath.Clean(acc.home) != "/" {
-		adopt(home, acc)
-	}
 	if m.seeded(acc) {
 		return nil
 	}
@@ -335,14 +332,26 @@ func give(home string, acc *account) error {
 	return dir.Chown(acc.uid, acc.gid)
 }
 
-// adopt hands the files in the home directory over to the user's new number.
-func adopt(home string, acc *account) {
+// Adopt hands the files in the home directory over to the user's number, where Make gave him a new one. A large home takes
+// its time.
+func (r *Result) Adopt(ctx context.Context) error {
+	acc := r.acc
+	if acc.oldUID < 0 || acc.oldUID == acc.uid || filepath.Clean(acc.home) == "/" {
+		return nil
+	}
+	home := r.maker.path(acc.home)
+	if err := trust.Path(home); err != nil {
+		return fmt.Errorf("cannot hand over the files of %q: %w", acc.home, err)
+	}
 	root, err := os.OpenRoot(home) // the user may make links meanwhile
 	if err != nil {
-		return
+		return fmt.Errorf("cannot hand over the files of %q: %w", acc.home, bare(err))
 	}
 	defer root.Close()
-	_ = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return nil
 		}
