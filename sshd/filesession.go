@@ -31,8 +31,7 @@ func (ss *session) wantsOwnSCP(command string) bool {
 	if _, ok := scp.Parse(command, u.home); !ok || ss.term != nil || !plainShell(shell) || !scp.Plain(command) {
 		return false
 	}
-	st, err := os.Stat(u.home)
-	return err == nil && st.IsDir() && plainSCP(path)
+	return mayEnter(u, u.home) == nil && plainSCP(path)
 }
 
 // plainShell tells of a shell that takes words without quotes, or within them, for what they are.
