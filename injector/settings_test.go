@@ -1,6 +1,8 @@
 package injector
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +44,21 @@ func TestProblemsHoldNoPassword(t *testing.T) {
 		err := CheckDefaults(map[string]string{"ssh-users": text})
 		if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "ssh-users cannot be read; want a list") {
 			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
+// TestChartKnowsOnAndOff: the chart inpod-app writes annotations, and has to know of which settings on and off are.
+func TestChartKnowsOnAndOff(t *testing.T) {
+	text, err := os.ReadFile("../charts/inpod-app/templates/_helpers.tpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "(has .name (list ")
+	list, _, _ = strings.Cut(list, ")")
+	for _, s := range table {
+		if got, want := strings.Contains(list, `"`+s.name+`"`), slices.Contains(strings.Split(s.kind, "|"), on); got != want {
+			t.Errorf("the chart takes on and off for %s: %v, want %v", s.name, got, want)
 		}
 	}
 }

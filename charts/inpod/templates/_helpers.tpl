@@ -38,3 +38,15 @@ app.kubernetes.io/component: injector
 {{- define "inpod.priorityClass" -}}
 {{ .Values.injector.priorityClass.name | default (include "inpod.injector" .) }}
 {{- end }}
+
+{{- /* inpod.string is a value as text, whatever YAML made of it; not with exponents, as numbers are otherwise */ -}}
+{{- define "inpod.string" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
+{{- end }}
+
+{{- /* inpod.strings is a map of labels, annotations or selectors: Kubernetes takes only strings there */ -}}
+{{- define "inpod.strings" -}}
+{{- $out := dict }}
+{{- range $key, $value := . }}{{ $_ := set $out $key (include "inpod.string" $value) }}{{ end }}
+{{- toYaml $out }}
+{{- end }}
