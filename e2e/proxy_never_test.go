@@ -190,7 +190,7 @@ func TestNoAnswerIsMixedUp(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range clients {
 		m := &traffic.Mixed{
-			Addr: addr, Path: "/", Report: &report, Broken: 0.03, Deep: 8, Rand: rand.New(rand.NewPCG(uint64(i), 1)),
+			Addr: addr, Path: "/", Report: &report, Broken: 0.03, Deep: 8, Rand: rand.New(rand.NewPCG(uint64(i), 1)), Raced: up.Raced,
 		}
 		wg.Go(func() {
 			m.Run(func() bool {

@@ -48,6 +48,11 @@ func (s *Server) answer(c *net.TCPConn, br *bufio.Reader, req *http.Request) boo
 		breakOff(c, w, br, a)
 		return false
 	}
+	if a.Mode == Leaves {
+		reply(c, w, a)
+		s.hangUp(c, br)
+		return false
+	}
 	return reply(c, w, a)
 }
 

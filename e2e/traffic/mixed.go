@@ -70,6 +70,8 @@ type Mixed struct {
 	Deep    int     // the most requests that are on their way at once
 	Lenient bool    // the upstream itself comes and goes: a sound request may be refused or aborted as well
 	Pause   time.Duration
+	// Raced, if there is one, tells of requests that came to the upstream in the moment in which it closed. See Server.Raced.
+	Raced func(id string) bool
 }
 
 // Run goes on until more says no, which is asked before every bundle of requests.
@@ -189,6 +191,7 @@ func (m *Mixed) read(br *bufio.Reader, a *Ask) (o Outcome, keep bool, err error)
 	switch {
 	case o == Right && a.Broken():
 		o, err = Wrong, ErrSeemsWhole
+	case o == Refused && !a.Broken() && m.Raced != nil && m.Raced(a.ID):
 	case (o == Refused || o == Aborted) && !a.Broken() && !m.Lenient:
 		o, err = Wrong, fmt.Errorf("status %d %s, %s", resp.StatusCode, resp.Header.Get("X-Inpod-Error"), [...]string{"", "refused", "aborted"}[o])
 	}

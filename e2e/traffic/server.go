@@ -24,6 +24,8 @@ type Server struct {
 
 	ln net.Listener
 
+	hanging sync.RWMutex // read-locked while a connection is closed
+
 	mu     sync.Mutex
 	seen   map[string]int  // how often a request came, by its id
 	raced  map[string]bool // requests that came just before their connection was closed: nobody reads them
@@ -117,6 +119,8 @@ func (s *Server) Twice() []string {
 // Raced tells whether a request came in the moment in which its connection was closed: it was received, and whoever
 // sent it must not send it again, but it was never answered. No proxy can do anything about it.
 func (s *Server) Raced(id string) bool {
+	s.hanging.Lock() // what is being closed has been looked through then
+	defer s.hanging.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.raced[id]
@@ -187,6 +191,8 @@ func waiting(c *net.TCPConn) (n int) {
 // hangUp closes a connection as a server does whose patience is over. What comes after this moment is answered with
 // a reset and without an acknowledgement; what had come before is found here.
 func (s *Server) hangUp(c *net.TCPConn, br *bufio.Reader) {
+	s.hanging.RLock()
+	defer s.hanging.RUnlock()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,8 +154,9 @@ func TestGRPCFailures(t *testing.T) {
 
 // Servers that speak HTTP/2 and no gRPC, or half of it.
 func TestGRPCAnswersThatAreNone(t *testing.T) {
-	mode := ""
+	var next atomic.Value // of the next request; one before may still be at it
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mode := next.Load().(string)
 		if r.ProtoMajor != 2 || r.Header.Get("Te") != "trailers" {
 			t.Errorf("got a request by %s with %v", r.Proto, r.Header)
 		}
@@ -191,7 +193,7 @@ func TestGRPCAnswersThatAreNone(t *testing.T) {
 		"short":     "no answer of gRPC without TLS: its message is not a HealthCheckResponse",
 		"empty":     "status UNKNOWN, want SERVING",
 	} {
-		mode = m
+		next.Store(m)
 		grpcSays(t, srv.Listener.Addr().String(), "", want)
 	}
 }
