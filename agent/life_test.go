@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -128,15 +129,19 @@ func TestSecondAgentOnTheSameSocketIsRefused(t *testing.T) {
 	}
 }
 
-// free is an address that nobody listens on.
+// free is an address that nobody listens on, and that the kernel gives to no outgoing connection.
 func free(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 30300+rand.IntN(2400)))
+		if err != nil {
+			continue
+		}
+		defer ln.Close()
+		return ln.Addr().String()
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // A drain as Kubernetes sees it: not ready at once, serving until the delay is over, then the programs in
