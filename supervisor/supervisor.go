@@ -140,14 +140,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.bus.notify(evRunning, func() string { return "" })
 	work.Go(func() { s.watcher.run(inner) })
 	work.Go(func() { guard(s.log, "ticks", func() { s.ticks(inner) }) })
-	if s.opt.Hold != nil {
-		select {
-		case <-s.opt.Hold:
-		case <-ctx.Done():
-		case <-s.stopped:
-		}
+	if s.released(ctx) {
+		s.autostart(inner, *s.groups.Load())
 	}
-	s.autostart(inner, *s.groups.Load())
 	select {
 	case <-ctx.Done():
 	case <-s.stopped:
@@ -159,6 +154,21 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		g.end()
 	}
 	return err
+}
+
+// released waits for the end of Hold. It is false when the supervisor is stopped before: inner contexts may hear of that
+// a moment later, and a program would be started.
+func (s *Supervisor) released(ctx context.Context) bool {
+	if s.opt.Hold == nil {
+		return true
+	}
+	select {
+	case <-s.opt.Hold:
+		return true
+	case <-ctx.Done():
+	case <-s.stopped:
+	}
+	return false
 }
 
 // ticks sends the TICK events. While nobody listens to them it sleeps.
