@@ -17,7 +17,7 @@ func nearest(s string, names []string) string {
 	best, bestDist := "", most+1
 	norm := func(s string) string { return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(s)) }
 	for _, n := range names {
-		d := distance(norm(s), norm(n))
+		d := Distance(norm(s), norm(n))
 		if d < bestDist {
 			best, bestDist = n, d
 		}
@@ -62,8 +62,8 @@ func walk(path string, t reflect.Type, f func(path string, sf reflect.StructFiel
 	}
 }
 
-// distance is Levenshtein's.
-func distance(a, b string) int {
+// Distance is Levenshtein's, in bytes: how far a word is from one that was perhaps meant.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -12,6 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/inpod/inpod/config"
 )
 
 // Domain begins every annotation and label of ours.
@@ -311,26 +313,11 @@ func suggest(prefix, name string) string {
 	return "; did you mean " + prefix + best + "?"
 }
 
-// distance is Levenshtein's, blind to case and to the kind of dash.
+// distance is config's, blind to case and to the kind of dash.
 func distance(a, b string) int {
 	fold := strings.NewReplacer("_", "-", ".", "-")
 	a, b = fold.Replace(strings.ToLower(clip(a))), fold.Replace(b)
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			diag, row[j] = row[j], min(row[j]+1, row[j-1]+1, diag+cost)
-		}
-	}
-	return row[len(b)]
+	return config.Distance(a, b)
 }
 
 // clip keeps messages short whatever somebody wrote.

@@ -3,7 +3,6 @@ package sshd
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -84,28 +83,10 @@ func sftpValue(letter byte, value string, u *account, opts *files.Options) error
 		if err != nil || mask > 0o777 {
 			return fmt.Errorf("option -u of sftp-server: %q is no umask", value)
 		}
-		if own := ownUmask(); own&^uint32(mask) != 0 {
+		if own := files.OwnUmask(); own&^uint32(mask) != 0 {
 			return fmt.Errorf("option -u of sftp-server: %04o allows more than the agent's own umask, %04o", mask, own)
 		}
 		opts.Umask |= uint32(mask)
 	}
 	return nil // -l and -f are about a log that is not here
-}
-
-// ownUmask is the process's umask, which only /proc tells without changing it (Linux 4.7).
-func ownUmask() uint32 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, ok := strings.Cut(string(status), "\nUmask:\t")
-	if !ok {
-		return 0
-	}
-	digits, _, _ := strings.Cut(rest, "\n")
-	mask, err := strconv.ParseUint(digits, 8, 12)
-	if err != nil {
-		return 0
-	}
-	return uint32(mask)
 }

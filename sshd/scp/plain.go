@@ -1,8 +1,6 @@
 package scp
 
 import (
-	"os"
-	"strconv"
 	"strings"
 )
 
@@ -56,22 +54,4 @@ func literal(ch byte) bool {
 		return true
 	}
 	return strings.IndexByte("_./,:+@%-", ch) >= 0
-}
-
-// ownUmask is the process's umask, which nothing but changing it tells, and /proc.
-func ownUmask() uint32 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, ok := strings.Cut(string(status), "\nUmask:\t")
-	if !ok {
-		return 0
-	}
-	digits, _, _ := strings.Cut(rest, "\n")
-	mask, err := strconv.ParseUint(digits, 8, 12)
-	if err != nil {
-		return 0
-	}
-	return uint32(mask)
 }

@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, patterns bool, stdin io.Reader, std
 			return err
 		}
 		defer tree.Close()
-		c.tree, c.umask, c.ctxErr = tree, opts.Umask|ownUmask(), ctx.Err
+		c.tree, c.umask, c.ctxErr = tree, opts.Umask|files.OwnUmask(), ctx.Err
 		c.in, c.out, c.log = bufio.NewReaderSize(stdin, lineBuffer), bufio.NewWriterSize(stdout, lineBuffer), stderr
 		c.stream = stdin
 		if c.sink {
