@@ -49,7 +49,7 @@ func TestSSH(t *testing.T) {
 	write(t, dir+"/keys", string(pub))
 	a.stdout.wait(t, `"ssh is on"`, number)
 	// Also as nobody, whose shell lets nobody in: the container runs as that user.
-	if out, err := ssh(port, "echo $MARK; exit 7").CombinedOutput(); string(out) != "of PID 1\n" {
+	if out, err := ssh(port, "echo $MARK; exit 7").Output(); string(out) != "of PID 1\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	sleeper := ssh(port, "echo ready; exec sleep 1000")

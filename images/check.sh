@@ -5,7 +5,8 @@
 #   run "$1" -e SOME=thing          # docker run -d with these flags; then $id and $ip are the container's
 #   ready                           # waits for /readyz
 #   say "What the next lines show"
-#   check "it answers" eval 'curl -fsS "http://$ip:8080/health" | grep -q true'
+#   check "it answers" eval 'curl -fsS "http://$ip:8080/health" | grep true'
+# and not grep -q, which leaves at the first match: curl, cut off in the middle, then fails.
 #
 # $docker is the client, $work an empty directory that is gone in the end. LABEL is a label that the containers get.
 set -euo pipefail
