@@ -17,9 +17,11 @@ import (
 
 const (
 	namespaceTime = 5 * time.Second // how long a namespace is believed to be as it was read
+	secretsTime   = 5 * time.Second // the same for pull secrets
 	versionTime   = 10 * time.Minute
 	versionRetry  = 2 * time.Second
 	maxNamespaces = 10_000
+	maxSecrets    = 1000
 )
 
 // API is Cluster on a real API server.
@@ -27,23 +29,51 @@ type API struct {
 	client  kubernetes.Interface
 	minor   atomic.Int64
 	secrets bool // whether pull secrets may be read
-
-	mu         sync.Mutex
-	namespaces map[string]readNamespace
+	// aging are namespaces that are in use and get old. Run reads them again, so that no admission waits for that: at
+	// fifty a second, one wait every five seconds, and all who come meanwhile, would be most of the slowest hundredth.
+	aging      chan string
+	namespaces memory[readNamespace]
+	pulls      memory[[]corev1.Secret]
 }
 
-type readNamespace struct {
-	labels, annotations map[string]string
-	until               time.Time
-}
+type readNamespace struct{ labels, annotations map[string]string }
 
 // NewAPI reads through client. Without pullSecrets no Secret is ever read, and only public images can be looked up.
 func NewAPI(client kubernetes.Interface, pullSecrets bool) *API {
-	return &API{client: client, secrets: pullSecrets, namespaces: map[string]readNamespace{}}
+	return &API{
+		client: client, secrets: pullSecrets, aging: make(chan string, 64),
+		namespaces: memory[readNamespace]{keep: namespaceTime, most: maxNamespaces},
+		pulls:      memory[[]corev1.Secret]{keep: secretsTime, most: maxSecrets},
+	}
 }
 
-// Run keeps the server's version until ctx ends; it changes when the control plane is upgraded.
+// Run keeps what is read, until ctx ends.
 func (a *API) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range 4 { // one namespace that is slow to read keeps no other
+		wg.Go(func() { a.renew(ctx) })
+	}
+	a.versions(ctx)
+}
+
+// renew reads namespaces again before they are too old.
+func (a *API) renew(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case name := <-a.aging:
+			soon, cancel := context.WithTimeout(ctx, namespaceTime)
+			// When it fails, the next admission reads it, and says what is wrong.
+			_, _ = a.namespaces.renew(soon, name, a.readNamespace(name))
+			cancel()
+		}
+	}
+}
+
+// versions keeps the server's version; it changes when the control plane is upgraded.
+func (a *API) versions(ctx context.Context) {
 	for {
 		wait := versionTime
 		if v, err := a.client.Discovery().ServerVersion(); err != nil {
@@ -74,23 +104,24 @@ func (a *API) Minor() int { return int(a.minor.Load()) }
 
 // Namespace is Cluster's.
 func (a *API) Namespace(ctx context.Context, name string) (labels, annotations map[string]string, err error) {
-	a.mu.Lock()
-	known, ok := a.namespaces[name]
-	a.mu.Unlock()
-	if ok && time.Now().Before(known.until) {
-		return known.labels, known.annotations, nil
+	ns, aging, err := a.namespaces.get(ctx, name, a.readNamespace(name))
+	if aging {
+		select {
+		case a.aging <- name:
+		default: // it is read when it is too old
+		}
 	}
-	ns, err := a.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return nil, nil, err
+	return ns.labels, ns.annotations, err
+}
+
+func (a *API) readNamespace(name string) func(context.Context) (readNamespace, error) {
+	return func(ctx context.Context) (readNamespace, error) {
+		ns, err := a.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return readNamespace{}, err
+		}
+		return readNamespace{ns.Labels, ns.Annotations}, nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.namespaces) >= maxNamespaces {
-		clear(a.namespaces)
-	}
-	a.namespaces[name] = readNamespace{ns.Labels, ns.Annotations, time.Now().Add(namespaceTime)}
-	return ns.Labels, ns.Annotations, nil
 }
 
 // ConfigMap is Cluster's. It is read each time: whoever changes it and makes a pod expects the new one.
@@ -103,10 +134,20 @@ func (a *API) ConfigMap(ctx context.Context, namespace, name string) (map[string
 }
 
 // PullSecrets is Cluster's.
-func (a *API) PullSecrets(ctx context.Context, namespace string, pod *corev1.Pod) (secrets []corev1.Secret, err error) {
+func (a *API) PullSecrets(ctx context.Context, namespace string, pod *corev1.Pod) ([]corev1.Secret, error) {
 	if !a.secrets {
 		return nil, nil
 	}
+	refs := pod.Spec.ImagePullSecrets
+	key := namespace + " " + pod.Spec.ServiceAccountName
+	for _, ref := range refs {
+		key += " " + ref.Name
+	}
+	secrets, _, err := a.pulls.get(ctx, key, func(ctx context.Context) ([]corev1.Secret, error) { return a.readSecrets(ctx, namespace, pod) })
+	return secrets, err
+}
+
+func (a *API) readSecrets(ctx context.Context, namespace string, pod *corev1.Pod) (secrets []corev1.Secret, err error) {
 	refs := pod.Spec.ImagePullSecrets
 	// The API server's own plugin has added the account's secrets before webhooks, unless the pod named some.
 	if len(refs) == 0 {

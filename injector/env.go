@@ -101,7 +101,7 @@ func (p *plan) agentEnv(context.Context) error {
 		c.Env = append(c.Env, corev1.EnvVar{Name: v.name, Value: literal([]string{v.value})[0]})
 		env = append(env, v.name+"="+v.value)
 	}
-	if _, err := config.Parse(inpodYAML, []byte(p.file), config.Options{Env: env, UID: nobody}); err != nil {
+	if err := p.set.judge.check(p.file, env); err != nil {
 		return refuse(BadAgentConfig, err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 const (
@@ -18,6 +19,8 @@ const (
 	// eventTime is how long the same thing is not told again: a ReplicaSet of a thousand pods needs one Event.
 	eventTime = 10 * time.Minute
 	maxEvent  = 1024 // bytes of a message, which the API server holds to
+	// eventRate is for what has no owner, where each pod is something new to tell; an Event is a write to etcd.
+	eventRate, eventBurst = 25, 100 // a second, at once
 )
 
 // Recorder sends Events, in the background and not more than the cluster can use.
@@ -60,6 +63,7 @@ func (r *Recorder) Tell(about corev1.ObjectReference, warning bool, reason Reaso
 // Run sends Events until ctx ends.
 func (r *Recorder) Run(ctx context.Context) {
 	told := map[string]time.Time{}
+	limit := flowcontrol.NewTokenBucketRateLimiter(eventRate, eventBurst)
 	for {
 		select {
 		case <-ctx.Done():
@@ -74,7 +78,9 @@ func (r *Recorder) Run(ctx context.Context) {
 				clear(told)
 			}
 			told[key] = now
-			r.send(ctx, event)
+			if limit.Wait(ctx) == nil {
+				r.send(ctx, event)
+			}
 		}
 	}
 }

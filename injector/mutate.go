@@ -43,6 +43,8 @@ type Settings struct {
 
 	Images     Images     // may be nil
 	ConfigMaps ConfigMaps // may be nil
+
+	judge *judge // may be nil
 }
 
 // Report says what was done to a pod, or why nothing was.

@@ -42,7 +42,7 @@ func (p *plan) agentFile() (*config.Config, error) {
 	if p.file == "" {
 		return nil, nil
 	}
-	cfg, err := config.Parse(inpodYAML, []byte(p.file), config.Options{})
+	cfg, err := p.set.judge.read(p.file)
 	if err != nil {
 		return nil, refuse(BadAgentConfig, err)
 	}

@@ -49,6 +49,8 @@ type Registry struct {
 	slots chan struct{}
 	rt    http.RoundTripper
 
+	asking flights[Image] // by the same key as tags: a hundred pods of one new image ask once
+
 	mu      sync.Mutex
 	tags    map[string]tagged // by name and credentials
 	configs map[v1.Hash]Image // by the digest of the manifest
@@ -113,18 +115,27 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 	parent := ctx
 	ctx, cancel := context.WithTimeout(parent, lookupTimeout)
 	defer cancel()
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
-		return Image{}, errors.New("too many images are being looked up")
-	}
-	image, err := r.ask(ctx, ref, auth)
-	if err != nil {
+	image, err := r.asking.do(ctx, key, func() (Image, error) {
+		if t, ok := r.cached(key); ok {
+			return t.image, t.err
+		}
+		select {
+		case r.slots <- struct{}{}:
+			defer func() { <-r.slots }()
+		case <-ctx.Done():
+			return Image{}, errors.New("too many images are being looked up")
+		}
+		image, err := r.ask(ctx, ref, auth)
+		if err != nil {
+			err = explain(ctx, ref, err)
+		}
+		if parent.Err() == nil { // else it says nothing about the registry
+			r.keep(key, image, err)
+		}
+		return image, err
+	})
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // while another one asked
 		err = explain(ctx, ref, err)
-	}
-	if parent.Err() == nil { // else it says nothing about the registry
-		r.keep(key, image, err)
 	}
 	return image, err
 }

@@ -1,14 +1,16 @@
 package injector
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -50,6 +52,8 @@ type Server struct {
 	Events   Events    // nil: none
 	Metrics  *Metrics
 	Log      *slog.Logger
+
+	judge judge
 }
 
 // ServeHTTP answers POST /mutate.
@@ -72,7 +76,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.Metrics.reviewed(outcome, time.Since(began))
 	if err != nil {
 		// Not the pod's fault: an error of the call itself, so that failurePolicy decides.
-		s.Log.Error("cannot decide on a pod", "namespace", review.Request.Namespace, "pod", podName(review.Request), "error", err)
+		var pod corev1.Pod
+		_ = json.Unmarshal(review.Request.Object.Raw, &pod) // for its name, if it has one
+		s.Log.Error("cannot decide on a pod", "namespace", review.Request.Namespace, "pod", podName(review.Request, &pod), "error", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -88,12 +94,15 @@ func readReview(w http.ResponseWriter, req *http.Request) (*admissionv1.Admissio
 	if kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")); req.Method != http.MethodPost || kind != "application/json" {
 		return nil, errors.New("want an AdmissionReview as application/json, by POST")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxReview))
-	if err != nil {
+	var body bytes.Buffer
+	if req.ContentLength > 0 {
+		body.Grow(int(min(req.ContentLength, maxReview)) + bytes.MinRead)
+	}
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, req.Body, maxReview)); err != nil {
 		return nil, fmt.Errorf("cannot read the AdmissionReview: %w", err)
 	}
 	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(body, &review); err != nil {
+	if err := json.Unmarshal(body.Bytes(), &review); err != nil {
 		return nil, fmt.Errorf("cannot read the AdmissionReview: %w", err)
 	}
 	if want := admissionv1.SchemeGroupVersion.String(); review.APIVersion != want || review.Kind != "AdmissionReview" || review.Request == nil {
@@ -133,7 +142,7 @@ func (s *Server) review(ctx context.Context, req *admissionv1.AdmissionRequest) 
 	got, report, err := Mutate(ctx, &pod, set)
 	if no, ok := errors.AsType[*Refusal](err); ok {
 		s.tell(req, &pod, true, no.Reason, "inpod was not injected: "+no.Text)
-		s.Log.Info("refused", "namespace", req.Namespace, "pod", podName(req), "reason", no.Reason, "text", no.Text)
+		s.Log.Info("refused", "namespace", req.Namespace, "pod", podName(req, &pod), "reason", no.Reason, "text", no.Text)
 		return denied(no.Reason, "inpod: "+no.Text), outcome{"refused", "", no.Reason}, nil
 	} else if err != nil {
 		return nil, outcome{result: "error"}, err
@@ -145,7 +154,7 @@ func (s *Server) review(ctx context.Context, req *admissionv1.AdmissionRequest) 
 		// An API server before 1.29 drops restartPolicy, and the pod would wait for ever for its sidecar to end.
 		return nil, outcome{result: "error"}, errors.New("cannot tell whether the cluster knows sidecars: the API server's version is not known yet")
 	}
-	patch, err := Patch(&pod, got)
+	patch, err := Patch(unlike(&pod, got))
 	if err != nil {
 		return nil, outcome{result: "error"}, err
 	}
@@ -158,7 +167,7 @@ func (s *Server) review(ctx context.Context, req *admissionv1.AdmissionRequest) 
 	for _, text := range report.Warnings {
 		s.tell(req, &pod, true, "InjectedWithWarning", text)
 	}
-	s.Log.Info("injected", "namespace", req.Namespace, "pod", podName(req), "mode", report.Mode, "container", report.Container, "warnings", report.Warnings)
+	s.Log.Info("injected", "namespace", req.Namespace, "pod", podName(req, &pod), "mode", report.Mode, "container", report.Container, "warnings", report.Warnings)
 	return response, outcome{result: "injected", mode: report.Mode}, nil
 }
 
@@ -175,7 +184,7 @@ func (s *Server) leave(req *admissionv1.AdmissionRequest, pod *corev1.Pod, repor
 
 func (s *Server) settings(ctx context.Context, namespace string, pod *corev1.Pod) (Settings, error) {
 	set := s.Settings
-	set.Namespace, set.ConfigMaps, set.Minor = namespace, s.Cluster, s.Cluster.Minor()
+	set.Namespace, set.ConfigMaps, set.Minor, set.judge = namespace, s.Cluster, s.Cluster.Minor(), &s.judge
 	labels, annotations, err := s.Cluster.Namespace(ctx, namespace)
 	if err != nil {
 		return set, fmt.Errorf("cannot read the namespace %q: %w", namespace, err)
@@ -243,7 +252,7 @@ func (s *Server) tell(req *admissionv1.AdmissionRequest, pod *corev1.Pod, warnin
 	if s.Events == nil || req.DryRun != nil && *req.DryRun {
 		return
 	}
-	about := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: req.Namespace, Name: podName(req)}
+	about := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: req.Namespace, Name: podName(req, pod)}
 	if owner := metav1.GetControllerOf(pod); owner != nil {
 		about = corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: req.Namespace, Name: owner.Name, UID: owner.UID}
 	}
@@ -251,18 +260,25 @@ func (s *Server) tell(req *admissionv1.AdmissionRequest, pod *corev1.Pod, warnin
 }
 
 // podName is what a pod is called; those of a controller have only the beginning of a name yet.
-func podName(req *admissionv1.AdmissionRequest) string {
-	if req.Name != "" {
-		return req.Name
+func podName(req *admissionv1.AdmissionRequest, pod *corev1.Pod) string {
+	return cmp.Or(req.Name, pod.Name, pod.GenerateName)
+}
+
+// unlike returns two pods that differ as these do, without the large parts in which they do not: what is in neither is
+// in no patch, and need not be written and read to find that out.
+func unlike(a, b *corev1.Pod) (x, y *corev1.Pod) {
+	x, y = &corev1.Pod{TypeMeta: a.TypeMeta, ObjectMeta: a.ObjectMeta, Spec: a.Spec}, &corev1.Pod{TypeMeta: b.TypeMeta, ObjectMeta: b.ObjectMeta, Spec: b.Spec}
+	if !reflect.DeepEqual(a.Status, b.Status) {
+		x.Status, y.Status = a.Status, b.Status
 	}
-	var head struct {
-		Metadata struct {
-			Name         string `json:"name"`
-			GenerateName string `json:"generateName"`
-		} `json:"metadata"`
+	for _, pair := range [][2]any{{&x.ObjectMeta, &y.ObjectMeta}, {&x.Spec, &y.Spec}} {
+		v, w := reflect.ValueOf(pair[0]).Elem(), reflect.ValueOf(pair[1]).Elem()
+		for i := range v.NumField() {
+			if reflect.DeepEqual(v.Field(i).Interface(), w.Field(i).Interface()) {
+				v.Field(i).SetZero()
+				w.Field(i).SetZero()
+			}
+		}
 	}
-	if json.Unmarshal(req.Object.Raw, &head) != nil || head.Metadata.Name == "" {
-		return head.Metadata.GenerateName
-	}
-	return head.Metadata.Name
+	return x, y
 }

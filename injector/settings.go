@@ -204,21 +204,20 @@ type options struct {
 // newOptions merges the layers, the last of which wins, over the profile that the merge names, over the defaults.
 // It returns everything that is wrong.
 func newOptions(layers []layer) (o options, problems []string) {
-	o = options{values: map[string]string{}, from: map[string]string{}, filed: map[string]bool{}}
-	known := map[string]setting{}
+	o = options{values: make(map[string]string, len(table)), from: map[string]string{}, filed: map[string]bool{}}
 	for _, s := range table {
 		o.values[s.name] = s.def
-		known[s.name] = s
 	}
 	written := map[string]string{}
 	for _, l := range layers {
 		for _, name := range slices.Sorted(maps.Keys(l.values)) {
 			value := strings.TrimSpace(l.values[name])
-			s, ok := known[name]
-			if !ok {
+			i := slices.IndexFunc(table, func(s setting) bool { return s.name == name })
+			if i < 0 {
 				problems = append(problems, fmt.Sprintf("%s %s is none that inpod knows%s", l.place, l.prefix+name, suggest(l.prefix, name)))
 				continue
 			}
+			s := table[i]
 			if wrong := s.check(value); wrong != "" {
 				is := fmt.Sprintf("is %q", clip(value))
 				if s.kind == "yaml" {

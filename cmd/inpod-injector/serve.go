@@ -141,9 +141,12 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, hook http.Hand
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	// The API server keeps its connections for 90 s (k8s.io/apimachinery, SetTransportDefaults). Who closes first must be
+	// it: a review sent into a connection that is just being closed here fails, and is not sent again.
+	const idle = 3 * time.Minute
 	logger := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // port scans and probes make noise
 	servers := []*http.Server{
-		{Handler: hooks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ErrorLog: logger},
+		{Handler: hooks, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: idle, ErrorLog: logger},
 		{Handler: admin, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ErrorLog: logger},
 	}
 	var listeners []net.Listener
