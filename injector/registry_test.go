@@ -220,3 +220,37 @@ func TestImageNameThatIsLong(t *testing.T) {
 		t.Errorf("got an error of %d bytes", len(fmt.Sprint(err)))
 	}
 }
+
+// TestLookupsOfOneImage: whoever wants the same with the same keys waits for the one who asks.
+func TestLookupsOfOneImage(t *testing.T) {
+	server := startRegistry(t)
+	server.push(t, "web:1", v1.Config{Entrypoint: []string{"/web"}})
+	keys := keysOf(t, pullSecret(server.host, "alice", "secret:1"))
+	before := server.requests.Load()
+	if _, err := (&Registry{Local: true}).With(keys).Image(t.Context(), server.host+"/web:1"); err != nil {
+		t.Fatal(err)
+	}
+	one := server.requests.Load() - before
+	server.slow.Store(true)
+	r := &Registry{Local: true}
+	done := make(chan error)
+	const all = 40 // more than may ask at once
+	for range all {
+		go func() {
+			_, err := r.With(keys).Image(t.Context(), server.host+"/web:1")
+			done <- err
+		}()
+	}
+	for left := all; left > 0; {
+		select {
+		case server.release <- struct{}{}: // one answer
+		case err := <-done:
+			if left--; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if n := server.requests.Load() - before - one; n != one {
+		t.Errorf("%d lookups took %d requests, one takes %d", all, n, one)
+	}
+}

@@ -122,9 +122,18 @@ func (f *serveFlags) client() (kubernetes.Interface, error) {
 func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, hook http.Handler, certs *injector.Certificates, metrics prometheus.Gatherer,
 	background ...func(context.Context),
 ) error {
-	hooks := http.NewServeMux()
-	hooks.Handle("/mutate", hook)
 	draining := make(chan struct{})
+	hooks := http.NewServeMux()
+	hooks.HandleFunc("/mutate", func(w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-draining:
+			// The API server goes on with the connections it has, whatever the Service says. Those that are idle when they
+			// are closed could just be taken by a review; those that it is told of are not.
+			w.Header().Set("Connection", "close")
+		default:
+		}
+		hook.ServeHTTP(w, req)
+	})
 	admin := http.NewServeMux()
 	admin.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	admin.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -79,8 +79,25 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", url, code, body, want)
 		}
 	}
+	// The API server speaks HTTP/1.1 to webhooks.
+	plain := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "hook"}}}
+	closes := func() bool {
+		resp, err := plain.Get("https://" + hookAt + "/mutate")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.Close
+	}
+	if closes() {
+		t.Error("a connection is closed after a review")
+	}
 	stop()
 	await("draining")
+	if !closes() {
+		t.Error("a connection is kept for another review during the drain")
+	}
 	if code, body := get("http://" + adminAt + "/readyz"); code != 503 {
 		t.Errorf("readyz during the drain: %d %s", code, body)
 	}
