@@ -14,16 +14,19 @@ import (
 type Operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
-	Value any    `json:"value,omitempty"`
+	Value any    `json:"value"`
 }
 
-// MarshalJSON keeps a value that is null, which add and replace need.
+// MarshalJSON keeps a value that is null, which add and replace need and remove does not have.
 func (o Operation) MarshalJSON() ([]byte, error) {
-	m := map[string]any{"op": o.Op, "path": o.Path}
+	type whole Operation
 	if o.Op != "remove" {
-		m["value"] = o.Value
+		return json.Marshal(whole(o))
 	}
-	return json.Marshal(m)
+	return json.Marshal(struct {
+		Op   string `json:"op"`
+		Path string `json:"path"`
+	}{o.Op, o.Path})
 }
 
 // Patch is what makes of one object the other. Both are our own view of the object: what a newer API server knows and
