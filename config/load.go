@@ -30,6 +30,9 @@ type Options struct {
 	Env []string
 	// UID names the fallback of the control socket.
 	UID int
+	// Elsewhere says that the settings are for another machine: the files of proxy.sources are there and not here, and
+	// what is here is nobody's business who wrote the settings.
+	Elsewhere bool
 }
 
 // Load reads the settings. Its error is Problems, with everything that is wrong.
@@ -62,7 +65,7 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 	for _, p := range c.expandAll(env) {
 		d.problems, d.unread = append(d.problems, p), append(d.unread, p.Key)
 	}
-	d.problems = append(d.problems, c.applySources()...)
+	d.problems = append(d.problems, c.applySources(opts.Elsewhere)...)
 	c.applyPresets()
 	c.derive(env, opts.UID)
 	if len(d.problems) == 0 {
@@ -81,6 +84,7 @@ func Parse(file string, data []byte, opts Options) (*Config, error) {
 		})
 		return nil, d.problems
 	}
+	c.Proxy.Sources = nil // they are checked, and what they stood for is in proxy.routes
 	return c, nil
 }
 

@@ -53,8 +53,8 @@ type HealthRule struct {
 	Failures        int
 }
 
-// applySources adds the routes of the files. The list is emptied: what it stood for is in proxy.routes then.
-func (c *Config) applySources() Problems {
+// applySources adds the routes of the files, where those are.
+func (c *Config) applySources(elsewhere bool) Problems {
 	var ps Problems
 	for i, s := range c.Proxy.Sources {
 		at := "proxy.sources[" + strconv.Itoa(i) + "]"
@@ -62,6 +62,9 @@ func (c *Config) applySources() Problems {
 			continue
 		}
 		c.SourceFiles = append(c.SourceFiles, s.File)
+		if elsewhere {
+			continue
+		}
 		data, err := readFile(s.File)
 		if err != nil && s.Optional && errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -76,7 +79,6 @@ func (c *Config) applySources() Problems {
 		}
 		c.addRules(s, rules)
 	}
-	c.Proxy.Sources = nil
 	return ps
 }
 

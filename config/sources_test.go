@@ -138,3 +138,31 @@ func FuzzParseRules(f *testing.F) {
 		}
 	})
 }
+
+// TestSourcesElsewhere: whoever judges settings for another machine reads none of its own files for them.
+func TestSourcesElsewhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, "/is/not/here"} {
+		text := []byte("proxy: {sources: [{file: " + name + "}]}")
+		if c, err := Parse("x.yaml", text, Options{}); err == nil {
+			t.Errorf("%s: here it gives %v", name, c.Proxy.Routes)
+		}
+		c, err := Parse("x.yaml", text, Options{Elsewhere: true})
+		if err != nil || len(c.Proxy.Routes) != 0 || len(c.SourceFiles) != 1 {
+			t.Errorf("%s: elsewhere it gives %v, %v", name, c, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"{file: relative}":         `x.yaml:1: proxy.sources[0].file: "relative" is a relative path; want an absolute one`,
+		"{file: /a, listen: none}": "x.yaml:1: proxy.sources[0].listen: ",
+		"{file: /a, shift: -4}":    "x.yaml:1: proxy.sources[0].shift: ",
+	} {
+		_, err := Parse("x.yaml", []byte("proxy: {sources: ["+text+"]}"), Options{Elsewhere: true})
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s…", text, err, want)
+		}
+	}
+}

@@ -23,8 +23,11 @@ type judge struct {
 
 // read returns the agent's file, which nobody may change.
 func (j *judge) read(file string) (*config.Config, error) {
+	parse := func() (*config.Config, error) {
+		return config.Parse(inpodYAML, []byte(file), config.Options{Elsewhere: true})
+	}
 	if j == nil {
-		return config.Parse(inpodYAML, []byte(file), config.Options{})
+		return parse()
 	}
 	key := sha256.Sum256([]byte(file))
 	j.mu.Lock()
@@ -33,9 +36,9 @@ func (j *judge) read(file string) (*config.Config, error) {
 	if cfg != nil {
 		return cfg, nil
 	}
-	cfg, err := config.Parse(inpodYAML, []byte(file), config.Options{})
-	if err != nil || len(cfg.SourceFiles) > 0 {
-		return cfg, err
+	cfg, err := parse()
+	if err != nil {
+		return nil, err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -45,9 +48,12 @@ func (j *judge) read(file string) (*config.Config, error) {
 
 // check says what is wrong with the file and the environment together.
 func (j *judge) check(file string, env []string) error {
-	if j == nil {
-		_, err := config.Parse(inpodYAML, []byte(file), config.Options{Env: env, UID: nobody})
+	parse := func() error {
+		_, err := config.Parse(inpodYAML, []byte(file), config.Options{Env: env, UID: nobody, Elsewhere: true})
 		return err
+	}
+	if j == nil {
+		return parse()
 	}
 	sum := sha256.New()
 	for _, part := range append([]string{file}, env...) { // with their lengths, so that no two can be taken for one
@@ -61,8 +67,7 @@ func (j *judge) check(file string, env []string) error {
 	if passed {
 		return nil
 	}
-	cfg, err := config.Parse(inpodYAML, []byte(file), config.Options{Env: env, UID: nobody})
-	if err != nil || len(cfg.SourceFiles) > 0 { // what those say can change
+	if err := parse(); err != nil {
 		return err
 	}
 	j.mu.Lock()
