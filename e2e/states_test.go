@@ -164,7 +164,7 @@ func (s *side) states() (map[string]string, error) {
 func (s *side) settle(limit time.Duration) {
 	var last map[string]string
 	var since time.Time
-	ok := lab.Until(limit, func() bool {
+	quiet := func() bool {
 		now, err := s.states()
 		if err != nil {
 			var f *lab.Fault
@@ -181,7 +181,15 @@ func (s *side) settle(limit time.Duration) {
 		}
 		// A program with autostart is still STOPPED in the first moment.
 		return time.Since(since) > 250*time.Millisecond && s.autostarted(now)
-	})
+	}
+	// Not as often as lab.Until asks: that alone would keep both cores busy, as Python needs milliseconds for an answer.
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	end := time.Now().Add(limit)
+	ok := quiet()
+	for ; !ok && time.Now().Before(end); ok = quiet() {
+		<-tick.C
+	}
 	if !ok {
 		s.note("did not settle: %v", last)
 	}

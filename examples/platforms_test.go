@@ -319,7 +319,6 @@ func TestArgoServing(t *testing.T) {
 
 func TestCubeStudioService(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
 	for name, tt := range map[string]struct {
 		env     string
 		command string
@@ -329,6 +328,7 @@ func TestCubeStudioService(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			ctx := within(t, 2*time.Minute) // not before: until its turn comes, time passes
 			p := freePorts(t, 2)
 			s := newStage(t, "cube-studio/service", map[string]string{":8080": fmt.Sprintf(":%d", p[0]), "18080": fmt.Sprint(p[1]), "/models": "DIR/models"})
 			for name, text := range map[string]string{"embed.txt": "40", "head.txt": "2"} {

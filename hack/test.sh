@@ -5,6 +5,7 @@
 #
 # As a plain user: as that user. As root: as root and then as nobody, with the same test binaries, which are
 # compiled once in a copy of the tree that nobody can read (a home directory often cannot be).
+# Vet is left to hack/lint.sh: here it would look at all dependencies once more, with the race detector's tag.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=1 # the race detector needs it
@@ -18,13 +19,14 @@ summary=(go tool gotestsum --format pkgname --format-icons text --format-hide-em
 signals=(env "--default-signal=INT,QUIT,PIPE,HUP")
 
 if [ "$(id -u)" != 0 ]; then
-    exec "${signals[@]}" "${summary[@]}" -- -race -timeout "$timeout" "$@"
+    exec "${signals[@]}" "${summary[@]}" -- -race -vet=off -timeout "$timeout" "$@"
 fi
 
 work=$(mktemp -d /tmp/inpod-test.XXXXXX)
 chmod 755 "$work"
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/src" "$work/tests" "$work/bin"
+mkdir "$work/src" "$work/tests" "$work/bin" "$work/events"
+export WORK=$work TIMEOUT=$timeout
 tar -c --exclude=./.git --exclude=./bin --exclude=./.demo --exclude='*.test' . | tar -x -C "$work/src" --no-same-owner
 chmod -R a+rX "$work/src"
 cd "$work/src"
@@ -32,10 +34,20 @@ cd "$work/src"
 echo "compiling the tests"
 go tool gotestsum --version >/dev/null
 list="$work/list"
-go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@" >"$list"
-while read -r package _; do
-    go test -race -c -o "$work/tests/${package//\//_}.test" "$package"
-done <"$list"
+# The longest first, so that the short ones fill the gaps.
+go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}' "$@" >"$list.all"
+first='/(e2e|sshd) '
+{ grep -E "$first" "$list.all" || true; grep -vE "$first" "$list.all" || true; } >"$list"
+mapfile -t packages < <(cut -d ' ' -f 1 "$list")
+# All in one command, which links as many at once as there are cores. -exec because `go test -c` names a binary by the last
+# part of its package alone.
+cat >"$work/keep.sh" <<'KEEP'
+#!/bin/bash
+# Called by go test in the package's directory: keep.sh BINARY FLAG…
+mkdir "$WORK/tests/${PWD//\//_}" && exec cp "$1" "$_"
+KEEP
+chmod +x "$work/keep.sh"
+go test -race -vet=off -count=1 -exec "$work/keep.sh" "${packages[@]}" >"$work/compiled" || { cat "$work/compiled"; exit 1; }
 # The binaries that the tests start, so that a user without a Go cache need not build them again.
 export TEST_BIN_DIR=$work/bin
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/bin/inpod" ./cmd/inpod
@@ -43,19 +55,25 @@ CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/bin/
 go build -race -trimpath -buildvcs=false -o "$work/bin/inpod-race" ./cmd/inpod
 chmod -R a+rX "$work"
 
-# Called by gotestsum: run.sh [COMMAND that changes the user…], prints the events of every package.
+# Called by gotestsum: run.sh [COMMAND that changes the user…], prints the events of every package. Most tests wait for most of
+# their time, so that more packages than cores may run at once; go test does the same, with as many as cores.
 cat >"$work/run.sh" <<'RUN'
 #!/bin/bash
-failed=0
-while read -r package dir; do
-    cd "$dir" || exit 1
-    go tool test2json -t -p "$package" "$@" "$WORK/tests/${package//\//_}.test" \
-        -test.v=test2json -test.paniconexit0 -test.timeout="$TIMEOUT" </dev/null || failed=1
-done <"$WORK/list"
-exit "$failed"
+exec xargs -P "$(($(nproc) + 1))" -L 1 "$WORK/one.sh" "$@" <"$WORK/list"
 RUN
-chmod +x "$work/run.sh"
-export WORK=$work TIMEOUT=$timeout
+cat >"$work/one.sh" <<'ONE'
+#!/bin/bash
+# one.sh [COMMAND…] PACKAGE DIRECTORY
+package=${*: -2:1}
+cd "${*: -1}" || exit 1
+events="$WORK/events/${PWD//\//_}"
+go tool test2json -t -p "$package" "${@:1:$#-2}" "$WORK/tests/${PWD//\//_}"/*.test \
+    -test.v=test2json -test.paniconexit0 -test.timeout="$TIMEOUT" </dev/null >"$events"
+code=$?
+flock "$WORK/lock" cat "$events" # in one piece
+exit "$code"
+ONE
+chmod +x "$work/run.sh" "$work/one.sh"
 
 # left_over USER: says which processes of the tests still run; there must be none.
 left_over() {
