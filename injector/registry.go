@@ -31,8 +31,8 @@ const (
 	// maxAnswer bounds a registry's answer: a manifest has kilobytes, a config with a long history some hundred.
 	maxAnswer = 4 << 20
 	maxCached = 4096
-	// maxLookups bounds what is asked at the same time.
-	maxLookups = 16
+	// maxLookups bounds what is asked at the same time, maxOfHost of one registry: one that hangs does not hold up the others.
+	maxLookups, maxOfHost = 16, 4
 )
 
 // Registry looks up what an image starts, in the registry that its name says.
@@ -52,8 +52,15 @@ type Registry struct {
 	asking flights[Image] // by the same key as tags: a hundred pods of one new image ask once
 
 	mu      sync.Mutex
+	hosts   map[string]*host  // that are being asked
 	tags    map[string]tagged // by name and credentials
 	configs map[v1.Hash]Image // by the digest of the manifest
+}
+
+// host is one registry that is being asked, or waited for.
+type host struct {
+	slots chan struct{}
+	users int
 }
 
 type tagged struct {
@@ -64,7 +71,7 @@ type tagged struct {
 
 func (r *Registry) start() {
 	r.slots = make(chan struct{}, maxLookups)
-	r.tags, r.configs = map[string]tagged{}, map[v1.Hash]Image{}
+	r.tags, r.configs, r.hosts = map[string]tagged{}, map[v1.Hash]Image{}, map[string]*host{}
 	t := r.Transport
 	if t == nil {
 		t = http.DefaultTransport.(*http.Transport).Clone()
@@ -119,10 +126,9 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 		if t, ok := r.cached(key); ok {
 			return t.image, t.err
 		}
-		select {
-		case r.slots <- struct{}{}:
-			defer func() { <-r.slots }()
-		case <-ctx.Done():
+		free, ok := r.slot(ctx, ref.Context().RegistryStr())
+		defer free()
+		if !ok {
 			return Image{}, errors.New("too many images are being looked up")
 		}
 		image, err := r.ask(ctx, ref, auth)
@@ -138,6 +144,38 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 		err = explain(ctx, ref, err)
 	}
 	return image, err
+}
+
+// slot waits for the turn to ask a registry; free ends it, also where it never came.
+func (r *Registry) slot(ctx context.Context, name string) (free func(), ok bool) {
+	r.mu.Lock()
+	h := r.hosts[name]
+	if h == nil {
+		h = &host{slots: make(chan struct{}, maxOfHost)}
+		r.hosts[name] = h
+	}
+	h.users++
+	r.mu.Unlock()
+	var held []chan struct{}
+	free = func() {
+		for _, slots := range held {
+			<-slots
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if h.users--; h.users == 0 {
+			delete(r.hosts, name)
+		}
+	}
+	for _, slots := range []chan struct{}{h.slots, r.slots} { // the registry's own first: whoever waits for it takes no other's
+		select {
+		case slots <- struct{}{}:
+			held = append(held, slots)
+		case <-ctx.Done():
+			return free, false
+		}
+	}
+	return free, true
 }
 
 func (r *Registry) allowed(host string) bool {

@@ -1,12 +1,14 @@
 package injector
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -252,5 +254,43 @@ func TestLookupsOfOneImage(t *testing.T) {
 	}
 	if n := server.requests.Load() - before - one; n != one {
 		t.Errorf("%d lookups took %d requests, one takes %d", all, n, one)
+	}
+}
+
+// TestRegistryThatHangs takes none of the turns of another one.
+func TestRegistryThatHangs(t *testing.T) {
+	hanging, other := startRegistry(t), startRegistry(t)
+	other.push(t, "web:1", v1.Config{Entrypoint: []string{"/web"}})
+	hanging.slow.Store(true)
+	r, nobody := &Registry{Local: true}, keysOf(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	const all = 3 * maxLookups
+	for i := range all {
+		go func() {
+			_, err := r.With(nobody).Image(ctx, fmt.Sprintf("%s/web:%d", hanging.host, i))
+			done <- err
+		}()
+	}
+	for deadline := time.Now().Add(10 * time.Second); hanging.requests.Load() < maxOfHost; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d lookups have begun", hanging.requests.Load())
+		}
+	}
+	keys := keysOf(t, pullSecret(other.host, "alice", "secret:1"))
+	if got, err := r.With(keys).Image(t.Context(), other.host+"/web:1"); err != nil || len(got.Entrypoint) != 1 {
+		t.Errorf("beside a registry that hangs: %v, %v", got, err)
+	}
+	if n := hanging.requests.Load(); n > maxOfHost {
+		t.Errorf("it is asked %d times at once, want at most %d", n, maxOfHost)
+	}
+	cancel()
+	for range all {
+		if err := <-done; err == nil {
+			t.Error("it answered")
+		}
+	}
+	if len(r.hosts)+len(r.slots) != 0 {
+		t.Errorf("%d registries and %d turns are left", len(r.hosts), len(r.slots))
 	}
 }
