@@ -13,7 +13,7 @@ COLD := google.golang.org/protobuf github.com/prometheus github.com/spf13 go.yam
 BUILD := $(GO) build -trimpath -buildvcs=$(BUILDVCS) $(foreach m,$(COLD),-gcflags='$(m)/...=-l') -ldflags '-s -w -X main.version=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross images image-lint e2e-images injector chart-test pod-test demo test test-short lint vuln fuzz bench docs clean
+.PHONY: help build cross images image-lint e2e-images e2e-kube injector chart-test pod-test demo test test-short lint vuln fuzz bench docs clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ cross: ## Build bin/inpod-linux-amd64 and bin/inpod-linux-arm64
 	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/inpod-linux-amd64 ./cmd/inpod
 	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/inpod-linux-arm64 ./cmd/inpod
 
-images: build ## Build every image of images/ with docker (BASE_IMAGE=debian:12-slim, IMAGES="digits jupyter")
+## Build every image of images/ with docker (BASE_IMAGE=debian:12-slim, IMAGES="digits jupyter")
 	@hack/images.sh $(IMAGES)
 
 image-lint: ## Hold the Dockerfiles, and the images that were built, against the rules of images/README.md
@@ -40,12 +40,19 @@ injector: ## Build bin/inpod-injector for this machine
 	$(BUILD) -o bin/inpod-injector ./cmd/inpod-injector
 
 chart-test: ## Lint and render the charts with the real helm, and hold the objects against Kubernetes' schemas
-	$(GO) build -C hack/tools -trimpath -o $(CURDIR)/bin/ helm.sh/helm/v3/cmd/helm github.com/yannh/kubeconform/cmd/kubeconform
+	hack/kube.sh build helm kubeconform
 	$(GO) vet -tags chart ./charts
 	$(GO) test -count 1 -tags chart ./charts
 
 pod-test: ## Hold injected pods against the API server's own validation and Pod Security levels (builds much of Kubernetes)
-	$(GO) test -C hack/kubecheck -count 1 .
+	$(GO) test -C hack/kube -count 1 .
+
+e2e-kube: build injector ## Bring up a real Kubernetes, inject, update, drain and break it (root; builds Kubernetes, eleven minutes the first time)
+	@hack/install.sh images kube
+	hack/kube.sh build
+	hack/kube.sh images
+	@$(GO) vet -tags kube ./e2e/kube
+	@hack/kube.sh run $(GO) tool gotestsum --format testname --format-icons text --hide-summary skipped -- -tags kube -count 1 -timeout 30m ./e2e/kube
 
 demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
 	@hack/install.sh demo

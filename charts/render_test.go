@@ -28,7 +28,7 @@ import (
 // tool finds what make chart-test has built.
 func tool(t *testing.T, name string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("../bin", name))
+	path, err := filepath.Abs(filepath.Join("../bin/kube", name))
 	if err != nil {
 		t.Fatal(err)
 	}

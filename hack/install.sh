@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian or Ubuntu packages that a make target needs, and says so. Does nothing when they are there.
 #
-#   install.sh SET…     sets: demo, test, bench, lint, images
+#   install.sh SET…     sets: demo, test, bench, lint, images, kube
 set -euo pipefail
 
 declare -A sets=(
@@ -19,6 +19,9 @@ declare -A sets=(
     [images]="docker.io iptables buildah runc mmdebstrap qemu-user-static qemu-user faketime
             ca-certificates curl openssh-client sshpass sshfs fuse3 chromium fonts-dejavu-core fonts-wqy-microhei
             python3-websocket bsdutils iproute2"
+    # What a Kubernetes is made of beside its own programs, and clients; beside the set images.
+    [kube]="containerd runc containernetworking-plugins conntrack ipset iptables iproute2 util-linux openssl procps
+            openssh-client curl ca-certificates"
     [lint]="shellcheck binutils"
 )
 

@@ -1,6 +1,6 @@
-// Package kubecheck holds the injector's golden pods against the API server's own code: the validation of new pods, and the
+// Package kube holds the injector's golden pods against the API server's own code: the validation of new pods, and the
 // Pod Security levels. It is a module of its own, since k8s.io/kubernetes can be imported only with its parts replaced.
-package kubecheck
+package kube
 
 import (
 	"os"

@@ -1,0 +1,76 @@
+//go:build kube
+
+package kube
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of the time every test waits for the cluster, so more of them than cores may run at once.
+	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", "4")
+	}
+	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e/kube:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// setUp installs the chart as a user would, where it is not installed already.
+func setUp() error {
+	if os.Getenv("KUBECONFIG") == "" {
+		return errors.New("there is no cluster: hack/kube.sh run go test -tags kube ./e2e/kube")
+	}
+	if _, err := run("", "kubectl", "get", "--raw", "/readyz"); err != nil {
+		return err
+	}
+	return install("../../charts/inpod")
+}
+
+// install installs or upgrades the release inpod from a chart, and waits until its webhook is served.
+func install(chart string, flags ...string) error {
+	out, err := run("", "helm", append([]string{
+		"upgrade", "inpod", chart, "--install", "--namespace", "inpod", "--create-namespace", "--wait", "--timeout", "3m",
+		"--set", "image.tag=e2e,injector.image.tag=e2e", "--set", "injector.lookup.localRegistries=true",
+	}, flags...)...)
+	if err != nil {
+		pods, _ := run("", "kubectl", "get", "pods,events", "-n", "inpod", "-o", "wide")
+		return fmt.Errorf("%w\n%s\n%s", err, out, pods)
+	}
+	return nil
+}
+
+// run runs a command and returns its standard output; the error has the standard error.
+func run(stdin, name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(out), &failure{argv: append([]string{filepath.Base(name)}, args...), code: exit.ExitCode(), said: string(exit.Stderr)}
+	}
+	return string(out), err
+}
+
+// failure is a command that ended with another exit code than 0.
+type failure struct {
+	argv []string
+	code int
+	said string
+}
+
+func (f *failure) Error() string {
+	return fmt.Sprintf("%s: exit code %d: %s", strings.Join(f.argv, " "), f.code, strings.TrimSpace(f.said))
+}
