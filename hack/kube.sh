@@ -11,13 +11,15 @@
 #   kube.sh ctl ARGS…          inpod ctl: kube.sh ctl restart apiserver
 #
 # It lives in a network, a mount and a process namespace of its own: when the first process of that ends, so do all others,
-# with their mounts and addresses. What is left then are its directory, /run/inpod-kube, and empty cgroups; down removes them.
+# with their mounts and addresses. What is left then are its directories and empty cgroups; down removes them.
+# KUBE_NAME=other is another cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=1.34.3
-dir=/run/inpod-kube                                            # sockets, keys, configuration, logs
-data=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/inpod/kube       # images, pods, etcd: too large for /run
+name=${KUBE_NAME:-inpod-kube}                                  # several may be up at once
+dir=/run/$name                                                 # sockets, keys, configuration, logs
+data=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/inpod/$name      # images and pods: too large for /run
 bin=$PWD/bin/kube
 config=$dir/kubeconfig
 
@@ -76,7 +78,7 @@ pid() {
 enter() {
     local pid
     pid=$(pid) || { echo "kube.sh: no cluster is up: kube.sh up" >&2; exit 1; }
-    PATH=$bin:$PATH KUBECONFIG=$config nsenter -t "$pid" -n -m -p "$@"
+    PATH=$bin:$PATH KUBECONFIG=$config nsenter -t "$pid" -n -m -p --wdns="$PWD" "$@"
 }
 
 certificates() (
@@ -132,7 +134,7 @@ authorization: {mode: Webhook}
 port: $((10250 + $1 * 10))
 healthzPort: $((10258 + $1 * 10))
 cgroupDriver: cgroupfs
-cgroupRoot: /inpod-kube/node$1
+cgroupRoot: /$name/node$1
 failCgroupV1: false
 failSwapOn: false
 localStorageCapacityIsolation: false
@@ -149,10 +151,10 @@ CONFIG
 cgroups() {
     local at
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-        echo /sys/fs/cgroup/inpod-kube
+        echo "/sys/fs/cgroup/$name"
         return
     fi
-    for at in /sys/fs/cgroup/*/; do [ ! -e "$at/cgroup.procs" ] || echo "${at}inpod-kube"; done
+    for at in /sys/fs/cgroup/*/; do [ ! -e "$at/cgroup.procs" ] || echo "$at$name"; done
 }
 
 up() {
@@ -186,8 +188,8 @@ CONFIG
     cgroups | while read -r at; do
         for n in 1 2; do mkdir -p "$at/node$n"; done
         [ ! -e "$at/cpuset.cpus" ] || for n in "$at" "$at/node1" "$at/node2"; do
-            cat "${at%/inpod-kube}/cpuset.cpus" >"$n/cpuset.cpus"
-            cat "${at%/inpod-kube}/cpuset.mems" >"$n/cpuset.mems"
+            cat "${at%/*}/cpuset.cpus" >"$n/cpuset.cpus"
+            cat "${at%/*}/cpuset.mems" >"$n/cpuset.mems"
         done
     done
     cat >"$dir/inpod.yaml" <<CONFIG

@@ -43,10 +43,14 @@ func (ns *namespace) tell() {
 	for _, args := range [][]string{
 		{"get", "all,events", "-o", "wide"},
 		{"describe", "pods"},
-		{"logs", "--selector", "", "--all-containers", "--prefix", "--tail", "60", "--ignore-errors"},
 	} {
 		out, err := ns.try("", args...)
 		ns.t.Logf("kubectl %s\n%s%v", strings.Join(args, " "), out, err)
+	}
+	pods, _ := ns.try("", "get", "pods", "-o", "name")
+	for pod := range strings.FieldsSeq(pods) {
+		out, err := ns.try("", "logs", pod, "--all-containers", "--prefix", "--tail", "60", "--ignore-errors")
+		ns.t.Logf("kubectl logs %s\n%s%v", pod, out, err)
 	}
 }
 

@@ -30,6 +30,7 @@ spec:
       containers:
       - name: digits
         image: inpod-test/digits:plain
+        command: [gunicorn, --config, gunicorn.conf.py, --bind, "0.0.0.0:8000", "app:app"]
         ports: [{containerPort: 8000}]
         readinessProbe: {httpGet: {path: /health, port: 8000}, periodSeconds: 2}
 ---

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMain(m *testing.M) {
@@ -49,7 +50,21 @@ func install(chart string, flags ...string) error {
 		pods, _ := run("", "kubectl", "get", "pods,events", "-n", "inpod", "-o", "wide")
 		return fmt.Errorf("%w\n%s\n%s", err, out, pods)
 	}
-	return nil
+	return answers()
+}
+
+// answers waits until the API server reaches the webhook: kube-proxy hears of ready pods a moment after helm does.
+func answers() error {
+	const pod = `{apiVersion: v1, kind: Pod, metadata: {name: is-it-there, labels: {inpod.dev/inject: wrap}},
+		spec: {containers: [{name: main, image: main, command: [main]}]}}`
+	var err error
+	for range 100 {
+		if _, err = run(pod, "kubectl", "apply", "--dry-run=server", "-f", "-"); err == nil {
+			return nil
+		}
+		<-time.After(300 * time.Millisecond)
+	}
+	return err
 }
 
 // run runs a command and returns its standard output; the error has the standard error.
