@@ -85,10 +85,10 @@ certificates() (
     cd "$dir/pki"
     {
         openssl req -x509 -newkey rsa:2048 -nodes -days 30 -keyout ca.key -out ca.crt -subj /CN=kube-ca
-        local name subject extension
-        while read -r name subject extension; do
-            openssl req -newkey rsa:2048 -nodes -keyout "$name.key" -out "$name.csr" -subj "$subject"
-            openssl x509 -req -in "$name.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out "$name.crt" \
+        local who subject extension
+        while read -r who subject extension; do
+            openssl req -newkey rsa:2048 -nodes -keyout "$who.key" -out "$who.csr" -subj "$subject"
+            openssl x509 -req -in "$who.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out "$who.crt" \
                 -extfile <(echo "$extension")
         done <<<"apiserver /CN=kube-apiserver subjectAltName=DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:10.96.0.1,IP:10.98.0.1
 admin /O=system:masters/CN=admin extendedKeyUsage=clientAuth"
