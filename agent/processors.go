@@ -22,7 +22,14 @@ type processors struct {
 	release func()     // lets the runtime follow the cgroup's limit again, which set ends
 	ask     func() int // how many there are
 
+	sit func() bool // what an occupant does: a while, false when it was disturbed
+
 	serving atomic.Bool // the proxy has clients, or had some lately
+
+	moves    atomic.Int32 // what SSH clients have sent since they were last looked at
+	since    atomic.Int64 // when that was, Unix nanoseconds
+	occupied atomic.Bool
+	occupant sync.WaitGroup
 
 	mu     sync.Mutex
 	cores  int // as the runtime had it when it was last its own to say
@@ -42,6 +49,7 @@ func newProcessors(clients func() int64) *processors {
 	}
 	return &processors{
 		cores: cores, now: cores, clients: clients, set: func(n int) { runtime.GOMAXPROCS(n) }, release: release, ask: ask,
+		sit: sit,
 	}
 }
 
@@ -101,6 +109,9 @@ func (p *processors) adjust() {
 	if !p.serving.Load() {
 		n = min(p.cores, p.logins)
 	}
+	if p.occupied.Load() {
+		n++
+	}
 	if n != p.now {
 		p.now, p.held = n, true
 		p.set(n)
@@ -110,10 +121,11 @@ func (p *processors) adjust() {
 // close puts things back as they were.
 func (p *processors) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.closed = true
 	if p.timer != nil {
 		p.timer.Stop()
 	}
 	p.adjust()
+	p.mu.Unlock()
+	p.occupant.Wait()
 }

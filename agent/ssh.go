@@ -13,7 +13,10 @@ import (
 
 // sshOptions are what the SSH server gets of the agent: its processes are the reaper's like all others.
 func (a *agent) sshOptions() sshd.Options {
-	return sshd.Options{Log: a.log, Spawner: spawner{a.reaper}, Env: a.opts.Env, Settled: trimCode, Connected: a.processors.login, MOTD: motd()}
+	return sshd.Options{
+		Log: a.log, Spawner: spawner{a.reaper}, Env: a.opts.Env, Settled: trimCode, MOTD: motd(),
+		Connected: a.processors.login, Moved: a.processors.moved,
+	}
 }
 
 // sshSettings are those of l. Where nobody set ssh.listen, a program that runs sshd keeps the port: images that bring

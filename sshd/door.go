@@ -38,6 +38,7 @@ type peer struct {
 	stage    atomic.Int32
 	lastRead atomic.Int64 // Unix nanoseconds
 	in, out  atomic.Uint64
+	moved    func(at time.Time) // told of each read; may be nil
 	closing  sync.Once
 }
 
@@ -55,7 +56,11 @@ func (w *peer) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
 		all := w.in.Add(uint64(n))
-		w.lastRead.Store(time.Now().UnixNano())
+		now := time.Now()
+		w.lastRead.Store(now.UnixNano())
+		if w.moved != nil {
+			w.moved(now)
+		}
 		if all > identSize && w.stage.Load() == stageNew {
 			w.stage.CompareAndSwap(stageNew, stageOffer)
 		}

@@ -20,6 +20,8 @@ type Options struct {
 	Settled func()
 	// Connected, if there is one, is told how many clients are logged in when that changes. It must not call the server.
 	Connected func(n int)
+	// Moved, if there is one, is told of each read from a client, and when it was; it must cost nothing.
+	Moved func(at time.Time)
 	// Passwd, Group and Shadow are the files of those names; empty means those in /etc.
 	Passwd, Group, Shadow string
 	// EtcDir is where profile and environment are; empty means /etc.

@@ -170,6 +170,7 @@ func (s *Server) accept(ln net.Listener) {
 func (s *Server) admit(c net.Conn) {
 	s.counts.connections.Add(1)
 	w := newPeer(s.transport.Conn(c))
+	w.moved = s.opts.Moved
 	if !s.door.enter(w) {
 		s.counts.dropped.Add(1)
 		_ = c.Close()
