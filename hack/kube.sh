@@ -140,6 +140,8 @@ failSwapOn: false
 localStorageCapacityIsolation: false
 containerRuntimeEndpoint: unix://$at/containerd.sock
 volumePluginDir: $data/node$1/volumeplugins
+# A kubelet removes the logs of pods that are not its own.
+podLogsDir: $data/node$1/logs
 registerWithTaints: []
 serializeImagePulls: false
 syncFrequency: 10s
