@@ -44,8 +44,9 @@ chart-test: ## Lint and render the charts with the real helm, and hold the objec
 	$(GO) vet -tags chart ./charts
 	$(GO) test -count 1 -tags chart ./charts
 
+# -trimpath as in kube.sh, so that Kubernetes is compiled once.
 pod-test: ## Hold injected pods against the API server's own validation and Pod Security levels (builds much of Kubernetes)
-	$(GO) test -C hack/kube -count 1 .
+	$(GO) test -C hack/kube -trimpath -count 1 .
 
 e2e-kube: build injector ## Bring up a real Kubernetes, inject, update, drain and break it (root; builds Kubernetes, eleven minutes the first time)
 	@hack/install.sh images kube
