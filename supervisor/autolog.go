@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -58,6 +60,9 @@ func (s *Supervisor) clearAutoLogs() {
 	dir := s.childlogdir()
 	old := regexp.MustCompile(`^.+?---` + regexp.QuoteMeta(s.bus.identifier) + `-\S+\.log\.?\d{0,4}`)
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // an image without /tmp has no old files, and where there are no programs nobody misses it
+	}
 	if err != nil {
 		s.log.Warn("cannot clear old log files", "error", err)
 		return
