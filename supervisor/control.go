@@ -170,7 +170,7 @@ func (p *process) beginStop(ctx context.Context, name string, wait bool) (deferr
 	var fault *Fault
 	var from *snapshot
 	err := p.ask(ctx, func() {
-		if !p.snap.Load().isRunning() && !p.m.restarting && p.waiting == "" {
+		if !p.snap.Load().stoppable() {
 			fault = &Fault{NotRunning, name}
 			return
 		}
@@ -307,14 +307,16 @@ func (p *process) status(err error) (ProcessStatus, error) {
 }
 
 func notRunning(s *snapshot) bool { return !s.isRunning() }
-func running(s *snapshot) bool    { return s.isRunning() || s.waiting != "" }
+
+// stoppable tells that a stop has something to do: the program runs, or will be started by itself.
+func (s *snapshot) stoppable() bool { return s.isRunning() || s.waiting != "" || s.again }
 
 func startAll(ctx context.Context, procs []*process, wait bool) ([]ProcessStatus, error) {
 	return each(ctx, procs, notRunning, func(p *process, name string) (deferred, error) { return p.beginStart(ctx, name, wait) })
 }
 
 func stopAll(ctx context.Context, procs []*process, wait bool) ([]ProcessStatus, error) {
-	return each(ctx, procs, running, func(p *process, name string) (deferred, error) { return p.beginStop(ctx, name, wait) })
+	return each(ctx, procs, (*snapshot).stoppable, func(p *process, name string) (deferred, error) { return p.beginStop(ctx, name, wait) })
 }
 
 func signalAll(procs []*process, sig string) ([]ProcessStatus, error) {

@@ -88,7 +88,8 @@ func (p *process) awaitDependencies(ctx context.Context) {
 	}
 	_ = p.ask(ctx, func() {
 		if ctx.Err() == nil {
-			p.cancelWait()
+			p.stopWait()
+			p.waiting = "" // told with the new state: who waits for this start must not take it for given up
 			p.begin()
 		}
 	})

@@ -145,27 +145,26 @@ func groupsByPriority(groups []*group) []*group {
 	return groups
 }
 
-// dependency finds what a word of depends_on means: a group, group:name, or the programs of that name.
+// dependency finds what a word of depends_on means, as ini.Config.Resolve does: the processes of [program:word], else
+// the group, or the one process written group:name.
 func (s *Supervisor) dependency(word string) []*process {
-	name, one := splitNamespec(word)
-	if g := s.group(name); g != nil {
-		if one == "" || !strings.Contains(word, ":") {
-			return g.procs
-		}
-		if p := g.process(one); p != nil {
-			return []*process{p}
-		}
-		return nil
-	}
-	var found []*process
+	group, name, both := strings.Cut(word, ":")
+	var bySection, byGroup []*process
 	for _, g := range *s.groups.Load() {
 		for _, p := range g.procs {
-			if p.cfg.Name == word || p.cfg.Section == "program:"+word {
-				found = append(found, p)
+			_, section, _ := strings.Cut(p.cfg.Section, ":")
+			switch {
+			case !both && section == word:
+				bySection = append(bySection, p)
+			case g.cfg.Name == group && (!both || name == "*" || name == p.cfg.Name):
+				byGroup = append(byGroup, p)
 			}
 		}
 	}
-	return found
+	if len(bySection) > 0 {
+		return bySection
+	}
+	return byGroup
 }
 
 // startOrder sorts by priority and then moves what others depend on before them. A circle is left as it is.

@@ -297,14 +297,24 @@ func (m *machine) final() bool {
 	return (m.state == Fatal || m.state == Exited) && !m.armed && !m.spawning
 }
 
+// returns tells that the program has ended, or ends now, to be started again.
+func (m *machine) returns() bool {
+	return m.restarting || m.armed && (m.state == Exited || m.state == Stopped)
+}
+
 func (m *machine) stop(now instant) {
 	switch m.state {
 	case Backoff:
 		// Otherwise a program with many retries could not be stopped for a long time.
 		m.armed = false
 		m.change(Stopped, true)
-	case Stopped, Exited:
+	case Stopped:
 		m.armed = false
+	case Exited:
+		if m.armed { // it was to be started again
+			m.armed = false
+			m.change(Stopped, true)
+		}
 	case Starting, Running:
 		m.killing = true
 		m.sent = 0

@@ -277,7 +277,7 @@ func (p *process) publish(state State, pid int) {
 		state: state, pid: pid, started: p.m.started, stopped: p.m.stopped, at: p.sup.now().up,
 		exitstatus: p.m.exitstatus, spawnerr: p.m.spawnerr, expected: p.expected,
 		starts: p.starts, restarts: p.restarts, unlive: p.unlive, spawning: p.m.spawning,
-		final: p.m.final(), waiting: p.waiting, probe: p.probe,
+		final: p.m.final(), again: p.m.returns(), waiting: p.waiting, probe: p.probe,
 	}
 	s.ready = p.isReady(s)
 	was := *old

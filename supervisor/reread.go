@@ -81,21 +81,36 @@ func (s *Supervisor) RemoveGroup(name string) error {
 // closed sees to it that nothing starts a program of the group any more. It returns false, and leaves the group as it
 // was, when one is not stopped.
 func (g *group) closed() bool {
-	for i, p := range g.procs {
+	var undo []func()
+	for _, p := range g.procs {
 		stopped := false
 		err := p.ask(context.Background(), func() {
-			stopped = p.snap.Load().isStopped() && !p.m.spawning
-			if stopped {
-				p.cancelWait()
-				p.step(input{kind: inClose})
+			if stopped = p.snap.Load().isStopped() && !p.m.spawning; stopped {
+				reopen := p.close()
+				undo = append(undo, func() { _ = p.ask(context.Background(), reopen) })
 			}
 		})
 		if err == nil && !stopped {
-			for _, p := range g.procs[:i] {
-				_ = p.ask(context.Background(), func() { p.m.closing = false })
+			for _, reopen := range undo {
+				reopen()
 			}
 			return false
 		}
 	}
 	return true
+}
+
+// close keeps a stopped program from being started. It runs on the owner, as does what it returns, which takes that
+// back: what was about to be started still is.
+func (p *process) close() (reopen func()) {
+	armed, asked := p.m.armed, p.cancelWait()
+	p.step(input{kind: inClose})
+	p.m.armed = false
+	return func() {
+		p.m.closing, p.m.armed = false, armed
+		p.step(input{kind: inTick})
+		if asked {
+			p.requestStart()
+		}
+	}
 }

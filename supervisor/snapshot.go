@@ -26,6 +26,7 @@ type snapshot struct {
 	spawning   bool
 	ready      bool
 	final      bool   // nothing will start it by itself
+	again      bool   // it has ended, or ends now, and will be started again
 	waiting    string // what a start waits for, "" = none
 	probe      string // the last failure of its readiness check
 
