@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,12 +103,20 @@ func (c *Certificates) round(ctx context.Context) (changed bool, err error) {
 		c.registered.Store(true) // by whoever made the files
 		return c.load(filepath.Join(c.Dir, corev1.TLSCertKey), filepath.Join(c.Dir, corev1.TLSPrivateKeyKey))
 	}
-	secret, err := c.secret(ctx)
+	cfg, err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, c.Webhook, metav1.GetOptions{})
 	if err != nil {
-		return false, err
+		cfg, err = nil, fmt.Errorf("cannot read the webhook configuration %q: %w", c.Webhook, err)
+	}
+	failed := err
+	secret, err := c.secret(ctx, cfg)
+	if err != nil {
+		return false, errors.Join(failed, err)
 	}
 	// First the API server learns whom to trust. While that fails, what it trusts already is served.
-	written, failed := c.register(ctx, secret.Data[bundleKey])
+	written := false
+	if failed == nil {
+		written, failed = c.register(ctx, cfg, secret.Data[bundleKey])
+	}
 	if cert := c.current.Load(); cert == nil || c.Now().After(cert.Leaf.NotAfter) || c.trusts(secret.Data[corev1.TLSCertKey]) {
 		if changed, err = c.serve(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]); err != nil {
 			return false, errors.Join(failed, err)
@@ -156,12 +165,15 @@ func (c *Certificates) serve(certPEM, keyPEM []byte) (bool, error) {
 	return true, nil
 }
 
-// secret returns the Secret as it should be, after having written it when it was not.
-func (c *Certificates) secret(ctx context.Context) (*corev1.Secret, error) {
+// secret returns the Secret as it should be, after having written it when it was not. Where there is none it is made
+// only beside the webhook configuration: a replica that is still draining leaves nothing behind when that is gone.
+func (c *Certificates) secret(ctx context.Context, cfg *admissionregv1.MutatingWebhookConfiguration) (*corev1.Secret, error) {
 	secrets := c.Client.CoreV1().Secrets(c.Namespace)
 	secret, err := secrets.Get(ctx, c.Secret, metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
-	if missing {
+	if missing && cfg == nil {
+		return nil, fmt.Errorf("the Secret %q is missing", c.Secret)
+	} else if missing {
 		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Secret}, Type: corev1.SecretTypeTLS}
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot read the Secret %q: %w", c.Secret, err)
@@ -171,10 +183,18 @@ func (c *Certificates) secret(ctx context.Context) (*corev1.Secret, error) {
 		trusted = c.trusted
 	}
 	next, why, err := c.next(secret.Data, c.Names, c.Now(), c.bundle, trusted)
-	if err != nil || why == "" {
-		return secret, err
+	if err != nil {
+		return nil, err
 	}
-	secret.Data = next
+	if belong(secret, cfg) && why == "" {
+		why = "it belongs to the webhook configuration"
+	}
+	if why == "" {
+		return secret, nil
+	}
+	if next != nil {
+		secret.Data = next
+	}
 	if missing {
 		secret, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
 	} else {
@@ -191,13 +211,23 @@ func (c *Certificates) secret(ctx context.Context) (*corev1.Secret, error) {
 	return secret, nil
 }
 
-// register tells the API server which authority to trust.
-func (c *Certificates) register(ctx context.Context, bundle []byte) (bool, error) {
-	configs := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	cfg, err := configs.Get(ctx, c.Webhook, metav1.GetOptions{})
-	if err != nil {
-		return false, fmt.Errorf("cannot read the webhook configuration %q: %w", c.Webhook, err)
+// belong makes the Secret the webhook configuration's, so that Kubernetes removes both together: no chart has it. It tells
+// whether anything changed.
+func belong(secret *corev1.Secret, cfg *admissionregv1.MutatingWebhookConfiguration) bool {
+	if cfg == nil || slices.ContainsFunc(secret.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == cfg.UID }) {
+		return false
 	}
+	owner := metav1.OwnerReference{
+		APIVersion: admissionregv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration", Name: cfg.Name, UID: cfg.UID,
+	}
+	// One of the same name with another UID has been deleted.
+	others := slices.DeleteFunc(secret.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == owner.Kind && o.Name == owner.Name })
+	secret.OwnerReferences = append(others, owner)
+	return true
+}
+
+// register tells the API server which authority to trust.
+func (c *Certificates) register(ctx context.Context, cfg *admissionregv1.MutatingWebhookConfiguration, bundle []byte) (bool, error) {
 	stale := false
 	for i := range cfg.Webhooks {
 		if cc := &cfg.Webhooks[i].ClientConfig; !bytes.Equal(cc.CABundle, bundle) {
@@ -205,10 +235,11 @@ func (c *Certificates) register(ctx context.Context, bundle []byte) (bool, error
 		}
 	}
 	if stale {
-		if _, err := configs.Update(ctx, cfg, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
-			return false, fmt.Errorf("cannot write the webhook configuration %q: %w", c.Webhook, err)
-		} else if err != nil {
+		_, err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(ctx, cfg, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) {
 			return false, nil // the other replica was first; the next round looks again
+		} else if err != nil {
+			return false, fmt.Errorf("cannot write the webhook configuration %q: %w", c.Webhook, err)
 		}
 	}
 	if stale || !bytes.Equal(c.bundle, bundle) {

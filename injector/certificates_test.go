@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,12 +9,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -226,6 +229,54 @@ func TestRegisteredFirst(t *testing.T) {
 	rounds(time.Second)
 	if serial() == before || first.Ready() != nil || second.Ready() != nil {
 		t.Errorf("registered, but the old certificate is served; %v, %v", first.Ready(), second.Ready())
+	}
+}
+
+// TestOwner: the Secret goes with the webhook configuration, and is not made again by a replica that is still there.
+func TestOwner(t *testing.T) {
+	other := metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "other"}
+	gone := metav1.OwnerReference{
+		APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration", Name: "inpod-injector", UID: "gone",
+	}
+	cfg := webhookConfig()
+	cfg.UID = "here"
+	here := gone
+	here.UID = "here"
+	client := fake.NewSimpleClientset(cfg)
+	secrets, configs := client.CoreV1().Secrets("inpod"), client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	now := time.Now()
+	c := certificates(client, &now)
+	owners := func(want ...metav1.OwnerReference) []byte {
+		t.Helper()
+		if _, err := c.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		secret, err := secrets.Get(t.Context(), c.Secret, metav1.GetOptions{})
+		if err != nil || !slices.Equal(secret.OwnerReferences, want) {
+			t.Fatalf("got %v, %v, want %v", secret.OwnerReferences, err, want)
+		}
+		return secret.Data[corev1.TLSCertKey]
+	}
+	cert := owners(here)
+	secret, err := secrets.Get(t.Context(), c.Secret, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.OwnerReferences = []metav1.OwnerReference{other, gone} // as an injector before this one, and somebody else, left it
+	if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(owners(other, here), cert) {
+		t.Error("another owner, another certificate")
+	}
+	if err := errors.Join(configs.Delete(t.Context(), c.Webhook, metav1.DeleteOptions{}), secrets.Delete(t.Context(), c.Secret, metav1.DeleteOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.round(t.Context()); err == nil {
+		t.Error("no webhook configuration: no error")
+	}
+	if _, err := secrets.Get(t.Context(), c.Secret, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the Secret is there again: %v", err)
 	}
 }
 
