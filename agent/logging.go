@@ -70,13 +70,25 @@ func (l *logs) logger() *slog.Logger { return slog.New(&following{logs: l}) }
 type following struct {
 	logs *logs
 	with []func(slog.Handler) slog.Handler
+	made atomic.Pointer[made]
+}
+
+// made is what the With calls made of a handler. It is kept: to make it takes as long as a record.
+type made struct {
+	of *slog.Handler
+	h  slog.Handler
 }
 
 func (f *following) current() slog.Handler {
-	h := *f.logs.handler.Load()
+	now := f.logs.handler.Load()
+	if m := f.made.Load(); m != nil && m.of == now {
+		return m.h
+	}
+	h := *now
 	for _, w := range f.with {
 		h = w(h)
 	}
+	f.made.Store(&made{now, h})
 	return h
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -104,12 +105,16 @@ func runSCP(ctx context.Context, command string, rw io.ReadWriter, stderr io.Wri
 }
 
 func (ss *session) audit(t files.Transfer) {
-	args := []any{"path", clipCommand(t.Path), "direction", t.Direction, "bytes", t.Bytes, "seconds", t.Duration.Seconds()}
-	if t.Err != nil {
-		args = append(args, "error", t.Err)
+	attrs := [5]slog.Attr{
+		slog.String("path", clipCommand(t.Path)), slog.String("direction", t.Direction), slog.Int64("bytes", t.Bytes),
+		slog.Float64("seconds", t.Duration.Seconds()), slog.Any("error", t.Err),
+	}
+	n := len(attrs)
+	if t.Err == nil {
+		n--
 	}
 	ss.c.s.counts.transfers.add(t.Direction)
-	ss.log.Info("transfer", args...)
+	ss.log.LogAttrs(ss.c.ctx, slog.LevelInfo, "transfer", attrs[:n]...)
 }
 
 // fileOptions says what a user may do with files.
