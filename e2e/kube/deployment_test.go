@@ -347,9 +347,15 @@ func (p *pod) metrics(t *testing.T) string {
 // requests is how many requests passed inpod in a pod.
 func requests(t *testing.T, p pod) float64 {
 	t.Helper()
+	return p.sum(t, "inpod_proxy_requests_total")
+}
+
+// sum adds all series of a metric.
+func (p *pod) sum(t *testing.T, name string) float64 {
+	t.Helper()
 	var sum float64
 	for line := range strings.Lines(p.metrics(t)) {
-		if series, value, _ := strings.Cut(line, "} "); strings.HasPrefix(series, "inpod_proxy_requests_total{") {
+		if series, value, _ := strings.Cut(line, "} "); strings.HasPrefix(series, name+"{") {
 			var n float64
 			if _, err := fmt.Sscan(value, &n); err != nil {
 				t.Fatalf("%q: %v", line, err)
@@ -367,7 +373,7 @@ func (ns *namespace) clusterIP(service string) string {
 
 // client makes a new connection for each request, as clients of a Service do who come from everywhere.
 func client() *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	return &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 }
 
 // get returns status and body; where there is no answer, 0 and why.
