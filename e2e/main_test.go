@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -16,8 +18,13 @@ import (
 	"github.com/inpod/inpod/e2e/lab"
 )
 
-// bins is set once by TestMain, before any test runs.
-var bins lab.Binaries
+// Both are set once by TestMain, before any test runs.
+var (
+	bins lab.Binaries
+	// rsaHostKey is the path of a private key, and next to it .pub, that agents get: the race detector makes it slow to find
+	// primes, and ssh-keygen, too, needs a third of a second. The ed25519 key is each agent's to make.
+	rsaHostKey string
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -43,6 +50,11 @@ func testMain(m *testing.M) int {
 	bins, err = lab.Build(context.Background(), dir, raceEnabled)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	rsaHostKey = filepath.Join(dir, "ssh_host_rsa_key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", rsaHostKey).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot make a host key: %v\n%s", err, out)
 		return 1
 	}
 	return m.Run()

@@ -227,7 +227,7 @@ func TestUploadGoesOnAfterTheResponse(t *testing.T) {
 // A client that takes nothing of a response is given up, also when its upload ends meanwhile.
 func TestClientThatReadsNothing(t *testing.T) {
 	u := newRawUpstream(t)
-	p, url := start(t, config.Route{Upstream: u.addr(), IdleTimeout: 50 * time.Millisecond})
+	p, url := start(t, config.Route{Upstream: u.addr(), IdleTimeout: time.Second})
 	c := connect(t, url)
 	c.send(crlf("POST / HTTP/1.1", "Host: h", "Content-Length: 10") + "x")
 	up := u.accept()
