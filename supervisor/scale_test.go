@@ -39,9 +39,6 @@ stderr_logfile=NONE
 	<-idle.C
 	spent := cpuTime(t) - cpu
 	t.Logf("%d programs started in %v, %d bytes of RSS each, %v of CPU in an idle second, %d goroutines", n, took, each, spent, runtime.NumGoroutine())
-	if took > 10*time.Second {
-		t.Errorf("the start took %v", took)
-	}
 	if spent > 50*time.Millisecond {
 		t.Errorf("an idle second cost %v of CPU", spent)
 	}
