@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,17 +12,21 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
 const (
 	namespaceTime = 5 * time.Second // how long a namespace is believed to be as it was read
-	secretsTime   = 5 * time.Second // the same for pull secrets
-	versionTime   = 10 * time.Minute
-	versionRetry  = 2 * time.Second
-	maxNamespaces = 10_000
-	maxSecrets    = 1000
+	// namespaceSpare is how much longer while the API server cannot be asked. One that is restarted sends reviews before
+	// its Service leads to it again.
+	namespaceSpare = 10 * time.Minute
+	secretsTime    = 5 * time.Second // as namespaceTime, for pull secrets
+	versionTime    = 10 * time.Minute
+	versionRetry   = 2 * time.Second
+	maxNamespaces  = 10_000
+	maxSecrets     = 1000
 )
 
 // API is Cluster on a real API server.
@@ -42,7 +47,7 @@ type readNamespace struct{ labels, annotations map[string]string }
 func NewAPI(client kubernetes.Interface, pullSecrets bool) *API {
 	return &API{
 		client: client, secrets: pullSecrets, aging: make(chan string, 64),
-		namespaces: memory[readNamespace]{keep: namespaceTime, most: maxNamespaces},
+		namespaces: memory[readNamespace]{keep: namespaceTime, spare: namespaceSpare, most: maxNamespaces},
 		pulls:      memory[[]corev1.Secret]{keep: secretsTime, most: maxSecrets},
 	}
 }
@@ -101,6 +106,12 @@ func leadingNumber(minor string) int64 {
 
 // Minor is Cluster's.
 func (a *API) Minor() int { return int(a.minor.Load()) }
+
+// answered tells whether an error is what the API server said, and not that it could not be asked.
+func answered(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code < http.StatusInternalServerError && !apierrors.IsTooManyRequests(err)
+}
 
 // Namespace is Cluster's.
 func (a *API) Namespace(ctx context.Context, name string) (labels, annotations map[string]string, err error) {

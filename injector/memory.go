@@ -58,7 +58,9 @@ func (f *flights[V]) do(ctx context.Context, key string, read func() (V, error))
 // memory keeps what was read for a while; failures it does not keep.
 type memory[V any] struct {
 	keep time.Duration // how long what was read counts, from when the reading began
-	most int
+	// spare is how much longer it counts while nobody answers.
+	spare time.Duration
+	most  int
 
 	reading flights[V]
 
@@ -88,6 +90,9 @@ func (m *memory[V]) get(ctx context.Context, key string, read func(context.Conte
 	}
 	m.mu.Unlock()
 	value, err = m.renew(ctx, key, read)
+	if err != nil && ok && age < m.keep+m.spare && !answered(err) {
+		return k.value, false, nil
+	}
 	return value, false, err
 }
 
@@ -110,7 +115,7 @@ func (m *memory[V]) put(key string, k kept[V]) {
 		m.known = map[string]kept[V]{}
 	}
 	for old, other := range m.known { // what nobody asks for any more does not stay
-		if k.began.Sub(other.began) >= m.keep {
+		if k.began.Sub(other.began) >= m.keep+m.spare {
 			delete(m.known, old)
 		}
 	}

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -144,6 +146,51 @@ func TestNoReviewWaitsForANamespace(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// TestNamespaceOfBefore: while the API server cannot be asked, a namespace is what it was; what it answers counts at once.
+func TestNamespaceOfBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewSimpleClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team", Labels: map[string]string{"a": "b"}}})
+		var fails error
+		client.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) { return fails != nil, nil, fails })
+		api := NewAPI(client, false)
+		get := func() error {
+			t.Helper()
+			labels, _, err := api.Namespace(t.Context(), "team")
+			if err == nil && labels["a"] != "b" {
+				t.Errorf("got labels %v", labels)
+			}
+			return err
+		}
+		fails = errors.New("connection refused")
+		if get() == nil {
+			t.Error("a namespace that was never read has no error")
+		}
+		fails = nil
+		if err := get(); err != nil {
+			t.Fatal(err)
+		}
+		group := schema.GroupResource{Resource: "namespaces"}
+		for _, err := range []error{
+			errors.New("connection refused"), context.DeadlineExceeded, apierrors.NewInternalError(errors.New("etcd")), apierrors.NewTooManyRequests("later", 1),
+		} {
+			<-time.After(time.Minute)
+			fails = err
+			if err := get(); err != nil {
+				t.Errorf("with %v: %v", fails, err)
+			}
+		}
+		for _, err := range []error{apierrors.NewNotFound(group, "team"), apierrors.NewForbidden(group, "team", nil)} {
+			if fails = err; get() == nil {
+				t.Errorf("no error with %v", fails)
+			}
+		}
+		<-time.After(namespaceSpare)
+		if fails = errors.New("connection refused"); get() == nil {
+			t.Error("a namespace that was read too long ago has no error")
+		}
 	})
 }
 
