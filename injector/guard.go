@@ -19,11 +19,6 @@ func (p *plan) guard(context.Context) error {
 	default:
 		return refuse(BadInjectLabel, clip(p.mode))
 	}
-	for _, name := range []string{"kubernetes.io/config.mirror", "kubernetes.io/config.source"} {
-		if _, static := p.pod.Annotations[name]; static && p.pod.Annotations[name] != "api" {
-			return refuse(StaticPod)
-		}
-	}
 	spec := &p.pod.Spec
 	switch {
 	case spec.OS != nil && spec.OS.Name == corev1.Windows, spec.NodeSelector[corev1.LabelOSStable] == "windows":
@@ -31,7 +26,15 @@ func (p *plan) guard(context.Context) error {
 	case spec.HostNetwork:
 		return refuse(HostNetwork)
 	}
-	return p.earlier()
+	if err := p.earlier(); err != nil {
+		return err // also for a static pod whose file has inpod in it, as the refusal of others says
+	}
+	for _, name := range []string{"kubernetes.io/config.mirror", "kubernetes.io/config.source"} {
+		if _, static := p.pod.Annotations[name]; static && p.pod.Annotations[name] != "api" {
+			return refuse(StaticPod)
+		}
+	}
+	return nil
 }
 
 // earlier looks for the traces of an injection before this one: by this webhook's reinvocation, by another replica of

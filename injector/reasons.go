@@ -55,7 +55,7 @@ var sentences = map[Reason]string{
 	BadInjectLabel:  "the label inpod.dev/inject is %q; write wrap, sidecar, \"true\" or \"false\"",
 	NoConfigMap:     "%s names the ConfigMap %q, which cannot be read: %s; create it in this namespace or remove the annotation",
 	BadAgentConfig:  "inpod would not start with these settings: %s; correct the annotation, or the ConfigMap that inpod.dev/config names",
-	StaticPod:       "static pods come from a file on the node and cannot be changed by the API server; put inpod into the image, or run: inpod-injector inject -f FILE",
+	StaticPod:       "static pods come from a file on the node and cannot be changed by the API server; run inpod-injector inject -f FILE and give the kubelet what it prints, or remove the label inpod.dev/inject and put inpod into the image",
 	WindowsPod:      "inpod runs on Linux only; remove the label inpod.dev/inject from this Windows pod",
 	HostNetwork:     "with hostNetwork: true inpod's ports and its redirect would be the node's; remove hostNetwork, or the label inpod.dev/inject",
 	NoContainer:     "%s names the container %q, which the pod does not have; write one of %s",
