@@ -222,6 +222,9 @@ spec:
 	}
 }
 
+// of is the same namespace for a subtest.
+func (ns *namespace) of(t *testing.T) *namespace { return &namespace{t: t, name: ns.name} }
+
 // soon makes the namespace's pods end at once when they are told to, by the defaults that a namespace can set.
 func soon(ns *namespace) {
 	ns.t.Helper()

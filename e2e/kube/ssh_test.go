@@ -51,6 +51,7 @@ spec:
 	}
 	for user := range pods {
 		t.Run(user, func(t *testing.T) {
+			ns := ns.of(t)
 			ns.wait("pod/"+user, "condition=Ready")
 			port := ns.forward("pod/"+user, 2222)
 			as := func(key string) []string {
