@@ -21,7 +21,7 @@ declare -A sets=(
             python3-websocket bsdutils iproute2"
     # What a Kubernetes is made of beside its own programs, and clients; beside the set images.
     [kube]="containerd runc containernetworking-plugins conntrack ipset iptables iproute2 util-linux openssl procps
-            openssh-client curl ca-certificates"
+            openssh-client curl ca-certificates docker-registry"
     [lint]="shellcheck binutils"
 )
 

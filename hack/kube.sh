@@ -114,7 +114,7 @@ state = "$at/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "$at/cni"
-  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."registry.test:5000"]
+  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."10.98.0.1:5000"]
     endpoint = ["http://10.98.0.1:5000"]
 [plugins."io.containerd.internal.v1.opt"]
   path = "$data/node$1/opt"
