@@ -14,13 +14,12 @@ import (
 // generation is one life of all programs: from the start, or from a restart of everything (ctl reload), to their
 // stop. The process and its control socket live on.
 type generation struct {
-	sup       *supervisor.Supervisor
-	programs  int         // how many there are to begin with
-	autostart int         // how many of them are started by themselves
-	complete  atomic.Bool // all of those have been started
-	cancel    context.CancelFunc
-	done      chan struct{} // closed when Run of the supervisor has returned
-	rpc       http.Handler
+	sup      *supervisor.Supervisor
+	programs int         // how many there are to begin with
+	complete atomic.Bool // all that are started by themselves have been
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when Run of the supervisor has returned
+	rpc      http.Handler
 }
 
 // newGeneration starts the programs of l, once hold is closed.
@@ -29,10 +28,9 @@ func (a *agent) newGeneration(l *loaded, hold <-chan struct{}) (*generation, err
 	cfg := *l.ini
 	cfg.Supervisord.StripANSI = cfg.Supervisord.StripANSI || a.opts.StripANSI
 	g := &generation{done: make(chan struct{})}
-	g.programs, g.autostart = countPrograms(l.ini)
+	g.programs = countPrograms(l.ini)
 	if main != nil {
 		g.programs++
-		g.autostart++
 	}
 	var err error
 	g.sup, err = supervisor.New(supervisor.Options{
@@ -107,34 +105,22 @@ func (g *generation) ready() (bool, []supervisor.CheckState) {
 	return g.sup.Ready()
 }
 
-// begun tells whether every program that is started by itself has been started once. It stays so: programs may be
-// removed later.
+// begun tells whether every program that is started by itself has been started once. It stays so: a later start may
+// wait for something again.
 func (g *generation) begun() bool {
-	stats := g.sup.Stats()
-	started := 0
-	for i := range stats {
-		if stats[i].Starts > 0 {
-			started++
-		}
-	}
-	if len(stats) < g.programs || started < g.autostart {
+	if !g.sup.Begun() {
 		return false
 	}
 	g.complete.Store(true)
 	return true
 }
 
-// countPrograms counts all programs and those that are started by themselves.
-func countPrograms(c *ini.Config) (all, autostart int) {
+func countPrograms(c *ini.Config) int {
+	n := 0
 	for i := range c.Groups {
-		for j := range c.Groups[i].Programs {
-			all++
-			if c.Groups[i].Programs[j].Autostart {
-				autostart++
-			}
-		}
+		n += len(c.Groups[i].Programs)
 	}
-	return all, autostart
+	return n
 }
 
 // stop stops every program and returns when all are gone.

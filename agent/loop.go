@@ -73,17 +73,19 @@ func (a *agent) loop(ctx context.Context, l *loaded, sigs *signals) int {
 		}
 		a.servers.servePrograms(handlers)
 		r.events(ctx, sigs)
-		if !r.restart {
-			a.prep.stop()
+		if r.restart {
+			a.restarting.Store(true)
+			if r.stopToRestart(ctx, sigs); !r.restart {
+				r.events(ctx, sigs)
+			}
+			a.restarting.Store(false)
 		}
-		a.restarting.Store(r.restart)
 		if !r.restart {
+			r.leave()
+			a.prep.stop()
 			a.phase.set(PhaseStopping, r.reason)
 			a.proxy.Close()
-		}
-		gen.stop()
-		a.restarting.Store(false)
-		if !r.restart {
+			gen.stop()
 			if r.code == exitOK {
 				r.code = gen.sup.MainStatus() // of one that was stopped with the others
 			}
@@ -112,13 +114,7 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 		case sig := <-sigs.c:
 			r.signal(sig)
 		case c := <-r.a.commands:
-			r.command(c)
-			if c.hook != nil {
-				r.hooks = append(r.hooks, c.hook)
-			}
-			if c.ack != nil {
-				close(c.ack)
-			}
+			r.take(c)
 		case <-ticker.C:
 			r.checkReady(ticker)
 		case <-prepared:
@@ -135,11 +131,50 @@ func (r *run) events(ctx context.Context, sigs *signals) {
 		r.drain.cancel()
 		<-r.drain.done
 	}
-	if !r.restart {
-		close(r.a.drained)
-		for _, hook := range r.hooks {
-			<-hook // bounded by hookGrace
+}
+
+// leave tells those who wait for the drain that it is over.
+func (r *run) leave() {
+	close(r.a.drained)
+	for _, hook := range r.hooks {
+		<-hook // bounded by hookGrace
+	}
+}
+
+// stopToRestart stops the programs of a generation that another one follows, unless somebody asks for the agent's end
+// meanwhile: then r.restart is false, and what is left is the drain, which need not wait for requests to the stopped.
+func (r *run) stopToRestart(ctx context.Context, sigs *signals) {
+	r.restart, r.over = false, false
+	r.gen.cancel()
+	for {
+		select {
+		case <-r.gen.done:
+			r.restart = r.drain == nil && !r.over
+			return
+		case sig := <-sigs.c:
+			r.signal(sig)
+		case c := <-r.a.commands:
+			if c.kind != cmdRestart { // that is what is being done
+				r.take(c)
+			}
+		case <-ctx.Done():
+			r.begin("context ended")
+			ctx = context.Background()
 		}
+		if r.drain != nil {
+			r.drain.skipDelay()
+		}
+	}
+}
+
+// take does what was asked for, and says so to who waits for that.
+func (r *run) take(c command) {
+	r.command(c)
+	if c.hook != nil {
+		r.hooks = append(r.hooks, c.hook)
+	}
+	if c.ack != nil {
+		close(c.ack)
 	}
 }
 

@@ -128,9 +128,11 @@ func (r *reloader) restart() *loaded {
 	next, err := r.a.src.loadAgain(old)
 	if err == nil {
 		err = r.apply(old, next)
-	}
-	if err == nil {
-		err = r.a.servers.listenPrograms(next.ini)
+		if err == nil {
+			if err = r.a.servers.listenPrograms(next.ini); err != nil {
+				err = errors.Join(err, r.apply(next, old), r.a.servers.listenPrograms(old.ini))
+			}
+		}
 	}
 	if err != nil {
 		r.failed(err)
@@ -245,7 +247,7 @@ func (r *reloader) update(sup *supervisor.Supervisor) error {
 	}
 	ctx := context.Background() // a stop ends by itself, after stopwaitsecs at the latest
 	var errs []error
-	for _, name := range append(append([]string(nil), removed...), changed...) {
+	remove := func(name string) bool {
 		_, err := sup.StopGroup(ctx, name, true)
 		if err == nil {
 			err = sup.RemoveGroup(name)
@@ -253,11 +255,23 @@ func (r *reloader) update(sup *supervisor.Supervisor) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot remove %q: %w", name, err))
 		}
+		return err == nil
 	}
-	for _, name := range append(append([]string(nil), added...), changed...) {
+	add := func(name string) {
 		if err := sup.AddGroup(name); err != nil {
 			errs = append(errs, fmt.Errorf("cannot add %q: %w", name, err))
 		}
+	}
+	for _, name := range removed {
+		remove(name)
+	}
+	for _, name := range changed { // one after the other: the next may take long to stop
+		if remove(name) {
+			add(name)
+		}
+	}
+	for _, name := range added {
+		add(name)
 	}
 	r.log.Info("programs are updated", "added", strings.Join(added, " "), "changed", strings.Join(changed, " "), "removed", strings.Join(removed, " "))
 	return errors.Join(errs...)

@@ -236,6 +236,31 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// Without inotify (its instances are counted for all containers of a node together) files are looked at.
+func TestWatchWithoutInotify(t *testing.T) {
+	file := t.TempDir() + "/a.yaml"
+	write(t, file, "old")
+	w := &watch{log: slog.New(slog.DiscardHandler), out: make(chan struct{}), done: make(chan struct{})}
+	w.startPolling(time.Millisecond)
+	defer w.close()
+	w.follow([]string{file}, nil, fingerprint([]string{file}, nil))
+	for range 3 {
+		<-w.changed()
+		if w.differs() {
+			t.Error("nothing has changed, but differs says yes")
+		}
+	}
+	write(t, file, "new")
+	for told := false; !told; {
+		select {
+		case <-w.changed():
+			told = w.differs()
+		case <-time.After(patience):
+			t.Fatal("no change was seen")
+		}
+	}
+}
+
 func TestWatchTellsOnceOfManyWrites(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/a.yaml", "0")

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/inpod/inpod/config"
@@ -32,7 +33,7 @@ type httpServer struct {
 func newHTTPServer(ln net.Listener, log *slog.Logger) *httpServer {
 	s := &httpServer{ln: ln, conns: newConnections(ln, maxConnections), done: make(chan struct{}), log: log}
 	s.srv = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }),
+		Handler: http.HandlerFunc(s.answer),
 		// No WriteTimeout: tail -f and a stop that waits take as long as they take. No ReadTimeout either: net/http
 		// ends the context of a request that is still being answered when it expires. Bodies are bounded where they are read.
 		ReadHeaderTimeout: 10 * time.Second,
@@ -43,6 +44,18 @@ func newHTTPServer(ln net.Listener, log *slog.Logger) *httpServer {
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s
+}
+
+// bodyPatience is how long a body may take that nobody reads: net/http answers only when it has seen its end.
+const bodyPatience = time.Second
+
+// answer gives the request to the handler. A client that announces a body and sends none would hold its place for ever;
+// XML-RPC, which reads bodies, sets a limit of its own.
+func (s *httpServer) answer(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience))
+	}
+	(*s.handler.Load()).ServeHTTP(w, r)
 }
 
 // serve begins to answer, or goes over to another handler.
@@ -56,6 +69,13 @@ func (s *httpServer) serve(h http.Handler) {
 			}
 		}()
 	})
+}
+
+// stopListening gives the address back, and goes on with the requests that are being answered.
+func (s *httpServer) stopListening() {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.srv.Shutdown(over) // it closes the listener first
 }
 
 // close lets requests that are being answered end, for a moment.
@@ -113,6 +133,9 @@ func (s *servers) rebind(listen string, h http.Handler) error {
 	var next *httpServer
 	if listen != config.Off {
 		ln, err := net.Listen("tcp", listen)
+		if errors.Is(err, syscall.EADDRINUSE) && s.admin != nil {
+			ln, err = s.moveAdmin(listen, h)
+		}
 		if err != nil {
 			return fmt.Errorf("cannot listen on %q (admin.listen): %w", listen, err)
 		}
@@ -126,6 +149,24 @@ func (s *servers) rebind(listen string, h http.Handler) error {
 	}
 	s.admin, s.bound = next, listen
 	return nil
+}
+
+// moveAdmin listens on an address that may be taken by our own, as 0.0.0.0 is while we listen on 127.0.0.1. The caller
+// holds mu.
+func (s *servers) moveAdmin(listen string, h http.Handler) (net.Listener, error) {
+	s.admin.stopListening()
+	ln, err := net.Listen("tcp", listen)
+	if err == nil {
+		return ln, nil
+	}
+	back, berr := net.Listen("tcp", s.bound)
+	if berr != nil {
+		return nil, errors.Join(err, berr)
+	}
+	go s.admin.close()
+	s.admin = newHTTPServer(back, s.log)
+	s.admin.serve(h)
+	return nil, err
 }
 
 func (s *servers) adminAddr() string {
@@ -156,55 +197,45 @@ func unixKey(u ini.UnixServer) string {
 
 func inetKey(i ini.InetServer) string { return net.JoinHostPort(i.Host, strconv.Itoa(i.Port)) }
 
-// listenPrograms binds [unix_http_server] and [inet_http_server] and closes those that are not there any more.
+// listenPrograms closes those of [unix_http_server] and [inet_http_server] that are not there any more and binds the new
+// ones. The order matters: a socket with other rights, or all addresses instead of one, are there already and ours. After
+// an error what was closed is had back by listening for the old configuration.
 func (s *servers) listenPrograms(c *ini.Config) error {
-	fresh, wanted := map[string]*httpServer{}, map[string]bool{}
-	open := func(key, what string, listen func() (net.Listener, error)) error {
-		wanted[key] = true
-		if s.programs[key] != nil || fresh[key] != nil {
+	wanted := map[string]func() error{}
+	open := func(key, what string, listen func() (net.Listener, error)) {
+		wanted[key] = func() error {
+			ln, err := listen()
+			if err != nil {
+				return fmt.Errorf("cannot listen for [%s]: %w", what, err)
+			}
+			s.programs[key] = newHTTPServer(ln, s.log)
 			return nil
 		}
-		ln, err := listen()
-		if err != nil {
-			return fmt.Errorf("cannot listen for [%s]: %w", what, err)
-		}
-		fresh[key] = newHTTPServer(ln, s.log)
-		return nil
 	}
-	err := func() error {
-		for _, u := range c.UnixServers {
-			if u.File == s.controlPath {
-				continue // the control socket answers there
-			}
-			err := open(unixKey(u), "unix_http_server", func() (net.Listener, error) {
-				return listenUnix(unixSocket{path: u.File, mode: os.FileMode(u.Chmod), uid: u.UID, gid: u.GID})
-			})
-			if err != nil {
-				return err
-			}
+	for _, u := range c.UnixServers {
+		if u.File == s.controlPath {
+			continue // the control socket answers there
 		}
-		for _, i := range c.InetServers {
-			err := open(inetKey(i), "inet_http_server", func() (net.Listener, error) { return net.Listen("tcp", inetKey(i)) })
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}()
-	if err != nil {
-		for _, srv := range fresh {
-			srv.close()
-		}
-		return err
+		open(unixKey(u), "unix_http_server", func() (net.Listener, error) {
+			return listenUnix(unixSocket{path: u.File, mode: os.FileMode(u.Chmod), uid: u.UID, gid: u.GID})
+		})
+	}
+	for _, i := range c.InetServers {
+		open(inetKey(i), "inet_http_server", func() (net.Listener, error) { return net.Listen("tcp", inetKey(i)) })
 	}
 	for key, srv := range s.programs {
-		if !wanted[key] {
+		if wanted[key] == nil {
 			srv.close()
 			delete(s.programs, key)
 		}
 	}
-	for key, srv := range fresh {
-		s.programs[key] = srv
+	for key, listen := range wanted {
+		if s.programs[key] != nil {
+			continue
+		}
+		if err := listen(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

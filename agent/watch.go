@@ -35,6 +35,7 @@ type watch struct {
 	print uint64 // of what was read last
 	out   chan struct{}
 	done  chan struct{}
+	quit  chan struct{} // closed to end the polling; nil with fs
 	set   chan interest
 }
 
@@ -48,17 +49,45 @@ func newWatch(log *slog.Logger) *watch {
 	w := &watch{log: log, dirs: map[string]bool{}, out: make(chan struct{}), done: make(chan struct{}), set: make(chan interest)}
 	var err error
 	if w.fs, err = fsnotify.NewWatcher(); err != nil {
-		log.Warn("cannot watch files; SIGHUP reloads", "error", err)
-		close(w.done)
+		log.Warn("cannot watch files; they are looked at from time to time, and SIGHUP reloads at once", "error", err, "period", pollPeriod.String())
+		w.startPolling(pollPeriod)
 		return w
 	}
 	go w.loop()
 	return w
 }
 
+// pollPeriod is how often files are looked at where the kernel tells nothing of them.
+const pollPeriod = 5 * time.Second
+
+// startPolling has everything looked at every period. The inotify instances of a node are counted by user, for all its
+// containers together: another one's may have used them up.
+func (w *watch) startPolling(period time.Duration) {
+	w.quit = make(chan struct{})
+	go func() {
+		defer close(w.done)
+		ticker := time.NewTicker(period)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-w.quit:
+				return
+			}
+			select {
+			case w.out <- struct{}{}:
+			case <-w.quit:
+				return
+			}
+		}
+	}()
+}
+
 func (w *watch) close() {
 	if w.fs != nil {
 		_ = w.fs.Close()
+	} else {
+		close(w.quit)
 	}
 	<-w.done
 }

@@ -225,6 +225,22 @@ func (s *Supervisor) Ready() (bool, []CheckState) {
 	return all, states
 }
 
+// Begun tells whether every program that is started by itself has been: they were asked to, and none waits for another
+// one. Those that were stopped or removed meanwhile are not waited for.
+func (s *Supervisor) Begun() bool {
+	if !s.begun.Load() {
+		return false
+	}
+	for _, g := range *s.groups.Load() {
+		for _, p := range g.procs {
+			if p.snap.Load().waiting != "" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // ProgramStats is what metrics tell of one process.
 type ProgramStats struct {
 	Name, Group      string

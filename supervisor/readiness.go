@@ -137,10 +137,10 @@ func (p *process) startLiveness() {
 		p.log.Error("cannot check liveness", "error", err)
 		return
 	}
-	from := p.snap.Load()
 	go guard(p.log, "liveness", func() {
+		// The first snapshot must not be kept: every later one hangs on it.
 		if p.cfg.Readiness != nil {
-			if _, err := from.until(r.ctx, func(s *snapshot) bool { return s.ready }); err != nil {
+			if _, err := p.snap.Load().until(r.ctx, func(s *snapshot) bool { return s.ready }); err != nil {
 				return
 			}
 		}

@@ -71,6 +71,7 @@ type Supervisor struct {
 
 	mainStatus atomic.Int64 // of Main's last process, as a shell tells it
 	closing    atomic.Bool
+	begun      atomic.Bool                   // autostart has asked every program
 	stopped    chan struct{}                 // closed when Shutdown is done
 	groups     atomic.Pointer[[]*group]      // in the order in which they were added
 	groupsNews atomic.Pointer[chan struct{}] // closed when groups changes
@@ -142,6 +143,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	work.Go(func() { guard(s.log, "ticks", func() { s.ticks(inner) }) })
 	if s.released(ctx) {
 		s.autostart(inner, *s.groups.Load())
+		s.begun.Store(true)
 	}
 	select {
 	case <-ctx.Done():
