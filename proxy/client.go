@@ -71,14 +71,24 @@ func (w *worker) adopt(fd int, l *listener, from origin) {
 		return
 	}
 	c.forwarded = appendForwarded(nil, from)
-	c.prev, c.next = w.clients.prev, &w.clients
-	c.prev.next, c.next.prev = c, c
+	c.enlist()
 	if c.outer() {
 		w.open.Add(1)
 		w.p.client()
 	}
 	c.SetDeadline(w.loop.Now() + int64(headerTimeout))
 }
+
+// enlist puts the client at the end of its worker's ring, unlist takes it out.
+func (c *client) enlist() {
+	c.prev, c.next = c.w.clients.prev, &c.w.clients
+	c.prev.next, c.next.prev = c, c
+}
+
+func (c *client) unlist() { c.prev.next, c.next.prev = c.next, c.prev }
+
+// rests tells whether there is no request, not even one that the loop has not read yet.
+func (c *client) rests() bool { return c.state == idle && len(c.in) == 0 && c.Quiet() }
 
 // close ends the connection for good.
 func (c *client) close() {
@@ -90,7 +100,7 @@ func (c *client) close() {
 	c.dropExchange()
 	c.dropIn()
 	c.dropOut()
-	c.prev.next, c.next.prev = c.next, c.prev
+	c.unlist()
 	if c.outer() {
 		c.w.open.Add(-1)
 	}
@@ -200,6 +210,11 @@ func (c *client) Event() {
 func (c *client) Timeout() {
 	switch c.state {
 	case idle:
+		if !c.rests() { // a request, in the last moment
+			c.In = true
+			c.Event()
+			return
+		}
 		c.close()
 	case reading:
 		c.answerError(errHeaderTimeout)
@@ -255,7 +270,7 @@ func (c *client) readHead() {
 
 // parse begins the request in data. It returns false when more has to be read first.
 func (c *client) parse(data []byte) bool {
-	if c.first {
+	if c.first && c.outer() { // behind TLS the handshake has said what is spoken
 		switch is, maybe := http1.Preface(data); {
 		case is:
 			c.l.handOff(c, data)

@@ -121,3 +121,76 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Errorf("%d connections and %d requests are left", p.Connections(), p.InFlight())
 	}
 }
+
+// Many connections that are busy do not hide an idle one that can make room.
+func TestIdleConnectionBehindManyBusyOnes(t *testing.T) {
+	const busy = 90
+	g := newGate(t)
+	p := startWith(t, 1, config.Proxy{MaxConnections: busy + 1, Routes: []config.Route{{Upstream: g.addr}}})
+	url := urlOf(p, "127.0.0.1:0")
+	for range busy {
+		c := connect(t, url)
+		c.send(ask("/"))
+		g.next(t)
+	}
+	idler := connect(t, url)
+	eventually(t, "an idle connection", func() bool { return states(p)[idle] == 1 })
+	c := connect(t, url)
+	c.send(ask("/"))
+	eventually(t, "an answer or a request", func() bool { return len(g.came) > 0 || p.metrics.turnedAway.Load() > 0 })
+	if p.metrics.turnedAway.Load() > 0 {
+		t.Fatal("a connection was turned away though one was idle")
+	}
+	if rest, err := idler.rest(); rest != "" || err != nil {
+		t.Errorf("the idle connection: got %q, %v; want its end", rest, err)
+	}
+}
+
+// A client that is turned away can read why, also when its request was here before it was accepted.
+func TestTurnedAwayCanBeRead(t *testing.T) {
+	g := newGate(t)
+	p := startWith(t, 1, config.Proxy{MaxConnections: 1, Routes: []config.Route{{Upstream: g.addr}}})
+	url := urlOf(p, "127.0.0.1:0")
+	busy := connect(t, url)
+	busy.send(ask("/"))
+	g.next(t)
+	for i := range 5 {
+		var c *wire
+		onLoops(p, func(*worker) {
+			c = connect(t, url)
+			c.send(ask("/"))
+		})
+		eventually(t, "it is turned away", func() bool { return p.metrics.turnedAway.Load() == uint64(i+1) })
+		resp, _ := c.response("GET")
+		if resp.StatusCode != 503 {
+			t.Errorf("got %d, want 503", resp.StatusCode)
+		}
+		if rest, err := c.rest(); rest != "" || err != nil {
+			t.Errorf("then %q, %v; want the end", rest, err)
+		}
+	}
+}
+
+// A request that is here when its connection's time is over, or when room is needed, is served.
+func TestRequestInTheLastMoment(t *testing.T) {
+	up := server(t, func(http.ResponseWriter, *http.Request) {})
+	p := startWith(t, 1, config.Proxy{MaxConnections: 1, Routes: []config.Route{{Upstream: up}}})
+	c := connect(t, urlOf(p, "127.0.0.1:0"))
+	c.send(ask("/"))
+	c.response("GET")
+	eventually(t, "an idle connection", func() bool { return states(p)[idle] == 1 })
+	for what, end := range map[string]func(w *worker){
+		"its time is over": func(w *worker) { w.clients.next.Timeout() },
+		"room is needed":   func(w *worker) { w.evict() },
+	} {
+		onLoops(p, func(w *worker) {
+			c.send(ask("/"))
+			end(w)
+		})
+		resp, err := http.ReadResponse(c.br, &http.Request{Method: "GET"})
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s: got %v, %v; want 200", what, resp, err)
+		}
+		eventually(t, "an idle connection", func() bool { return states(p)[idle] == 1 })
+	}
+}

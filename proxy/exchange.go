@@ -20,6 +20,9 @@ type exchange struct {
 	slot   bool  // holds a slot of the route's limiter
 	asked  int64 // when the slot was asked for
 
+	dialled netip.AddrPort // the address that was tried last
+	dials   int            // how many have been
+
 	// The request as it goes upstream: its head and what of its body was there, then pieces of the body.
 	out     []byte
 	outAt   int
@@ -93,6 +96,9 @@ func (c *client) begin(rest []byte) {
 	}
 	r := x.route
 	x.stat = r.stat[w.id]
+	if c.link != nil {
+		c.link.to.wait.Store(int64(r.IdleTimeout))
+	}
 	x.upgrade = len(req.Upgrade) > 0 && r.WebSocket
 	if limit := int64(r.MaxBody); limit > 0 && x.framing == http1.Length && x.length > limit {
 		c.keep(rest)
@@ -176,6 +182,7 @@ func (c *client) connect() {
 }
 
 func (c *client) dial(u *upstream) {
+	c.x.dials = 0
 	to, ok := u.address()
 	if !ok {
 		c.w.p.resolve(c, u)
@@ -196,6 +203,8 @@ func (c *client) resolved(seq uint32, u *upstream, to netip.AddrPort, err error)
 }
 
 func (c *client) dialTo(u *upstream, to netip.AddrPort) {
+	c.x.dialled = to
+	c.x.dials++
 	up, err := c.w.dial(c, u, to)
 	if err != nil {
 		c.connectFailed(err)
@@ -205,9 +214,17 @@ func (c *client) dialTo(u *upstream, to netip.AddrPort) {
 	c.x.up = up
 }
 
-// connectFailed: no connection can be had.
+// connectFailed: no connection can be had, or not to this address of a name.
 func (c *client) connectFailed(err error) {
 	x := c.x
+	if to, ok := x.route.upstream.other(x.dialled); ok && 0 < x.dials && x.dials < maxDials {
+		if x.up != nil {
+			x.up.drop()
+			x.up = nil
+		}
+		c.dialTo(x.route.upstream, to)
+		return
+	}
 	x.route.health.failedToConnect()
 	if err == syscall.ETIMEDOUT {
 		c.answerError(errConnectTimeout(x.route))
@@ -273,6 +290,7 @@ func (c *client) armRequest() {
 		x.up.SetDeadline(now + int64(x.route.Timeout))
 	default:
 		x.sentAll = true
+		c.armResponse()
 	}
 }
 

@@ -23,6 +23,7 @@ type front struct {
 	flying atomic.Int64 // requests of HTTP/2
 	last   atomic.Int64 // when the last one began
 	open   atomic.Int64 // connections
+	keep   atomic.Int64 // how long a connection of HTTP/2 may be idle, nanoseconds
 
 	life context.Context // ends with close
 	end  context.CancelFunc
@@ -120,6 +121,13 @@ func (c *http2Conn) Close() error {
 
 type connKey struct{}
 
+// keepAlive sets how long connections of HTTP/2 may be idle. net/http's server has been told, so another one takes over.
+func (f *front) keepAlive(d time.Duration) {
+	if old := f.keep.Swap(int64(d)); old != 0 && old != int64(d) {
+		f.goAway()
+	}
+}
+
 // serveHTTP2 hands a connection to net/http.
 func (f *front) serveHTTP2(conn *http2Conn) {
 	for {
@@ -152,8 +160,12 @@ func (f *front) newServer() {
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    maxHTTP2Head,
-		// RFC 9113 section 4.2: the size that every peer must take. net/http would buffer frames of 1 MB for each stream.
-		HTTP2:    &http.HTTP2Config{MaxReadFrameSize: 16 << 10},
+		IdleTimeout:       time.Duration(f.keep.Load()),
+		HTTP2: &http.HTTP2Config{
+			// RFC 9113 section 4.2: the size that every peer must take. net/http would buffer frames of 1 MB for each stream.
+			MaxReadFrameSize: 16 << 10,
+			WriteByteTimeout: http2Stall,
+		},
 		ErrorLog: slog.NewLogLogger(f.p.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
@@ -167,8 +179,12 @@ func (f *front) newServer() {
 	})
 }
 
-// maxHTTP2Head bounds a request's fields.
-const maxHTTP2Head = 32 << 10
+const (
+	// maxHTTP2Head bounds a request's fields.
+	maxHTTP2Head = 32 << 10
+	// http2Stall is how long a client may take not one byte of a connection, whatever its streams may.
+	http2Stall = 5 * time.Minute
+)
 
 // goAway sends GOAWAY on every HTTP/2 connection: streams that have begun end, new ones go to another pod (RFC 9113
 // section 6.8). Connections that come after it are still served, by another server, and told with their first answer.
@@ -228,11 +244,13 @@ func (f *front) close() {
 
 // secure serves a connection of a TLS listener. It does not wait.
 func (f *front) secure(l *listener, with *certificates, fd int, from origin) {
-	raw, err := connOf(fd)
+	tcp, err := connOf(fd)
 	if err != nil {
 		f.p.log.Error("cannot take over a connection", "error", err)
 		return
 	}
+	raw := &patient{Conn: tcp}
+	raw.wait.Store(int64(headerTimeout))
 	f.open.Add(1)
 	f.p.client()
 	if !f.spawn(func() { f.handshake(l, with, raw, from) }) {
@@ -242,7 +260,7 @@ func (f *front) secure(l *listener, with *certificates, fd int, from origin) {
 }
 
 // handshake does TLS's and serves what follows.
-func (f *front) handshake(l *listener, with *certificates, raw net.Conn, from origin) {
+func (f *front) handshake(l *listener, with *certificates, raw *patient, from origin) {
 	conn := tls.Server(raw, with.config)
 	f.track(conn)
 	ctx, cancel := context.WithTimeout(f.life, headerTimeout)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -64,8 +65,11 @@ func (f *front) serveGRPC(rw http.ResponseWriter, r *http.Request, conn *http2Co
 				x.reason = reasonClientGone
 				panic(http.ErrAbortHandler)
 			}
-			route.health.failedToConnect()
-			fail := errUpstreamDown(route, err)
+			fail := errClosed(route)
+			if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+				route.health.failedToConnect()
+				fail = errUpstreamDown(route, err)
+			}
 			x.reason = fail.reason
 			answerGRPC(rw, grpcUnavailable, fail)
 		},

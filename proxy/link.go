@@ -11,6 +11,7 @@ import (
 // carries what that client writes. A request is over for Wait when its response has been carried, too.
 type link struct {
 	cut atomic.Bool // set when the connection is cut off, which must not look like an orderly end
+	to  *patient    // the client's connection, below TLS
 
 	mu     sync.Mutex // guards what follows
 	behind int64      // bytes that the client has written and nobody has carried

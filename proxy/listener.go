@@ -3,10 +3,12 @@ package proxy
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"github.com/inpod/inpod/proxy/http1"
 	"github.com/inpod/inpod/proxy/poll"
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +18,8 @@ const (
 	acceptsAtOnce = 64
 	// acceptPause is how long a listener rests when no descriptor can be had.
 	acceptPause = 50 * time.Millisecond
-	// evictTries bounds the search for an idle connection that makes room for a new one.
-	evictTries = 64
+	// evictTries bounds the search for an idle connection that makes room for a new one. The next search goes on there.
+	evictTries = 1024
 )
 
 // listener is one address and the routes behind it. It belongs to the loop of its home worker and hands connections to
@@ -67,6 +69,14 @@ func (l *listener) start(fd int) {
 	})
 }
 
+// idleTimeout is how long a client of HTTP/2 may take nothing of a response.
+func (l *listener) idleTimeout(r *http.Request) time.Duration {
+	if route := l.match([]byte(r.Host), []byte(r.URL.EscapedPath())); route != nil {
+		return route.IdleTimeout
+	}
+	return headerTimeout
+}
+
 func (l *listener) keepAlive() time.Duration { return time.Duration(l.keep.Load()) }
 
 // Event implements poll.Handler: connections wait.
@@ -110,8 +120,7 @@ func (l *listener) makeRoom(fd int, from origin, tried int) {
 	workers := l.p.workers
 	if tried == len(workers) {
 		l.p.metrics.turnedAway.Add(1)
-		_, _ = unix.Write(fd, tooMany)
-		unix.Close(fd)
+		turnAway(fd)
 		return
 	}
 	w := workers[(l.home.id+tried)%len(workers)]
@@ -127,6 +136,20 @@ func (l *listener) makeRoom(fd int, from origin, tried int) {
 	} else if !w.loop.Post(look) {
 		unix.Close(fd)
 	}
+}
+
+// turnAway answers and closes a connection. What has come is read first: bytes that nobody reads would make the kernel send
+// a reset, which may take the answer with it.
+func turnAway(fd int) {
+	_, _ = unix.Write(fd, tooMany)
+	_ = unix.Shutdown(fd, unix.SHUT_WR)
+	var buf [4 << 10]byte
+	for range http1.MaxHead / len(buf) {
+		if n, err := unix.Read(fd, buf[:]); n <= 0 || err != nil {
+			break
+		}
+	}
+	unix.Close(fd)
 }
 
 // welcome hands a connection to w, or to TLS. It is called on the loop of here.
@@ -150,12 +173,21 @@ var tooMany = fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type
 
 // evict closes a connection that is between two requests, to make room.
 func (w *worker) evict() bool {
-	tries := 0
-	for c := w.clients.next; c != &w.clients && tries < evictTries; c = c.next {
-		if tries++; c.state == idle && !c.In && !c.inner {
+	var first *client
+	for range evictTries {
+		c := w.clients.next
+		if c == &w.clients || c == first {
+			return false
+		}
+		if c.rests() && !c.inner {
 			c.close()
 			return true
 		}
+		if first == nil {
+			first = c
+		}
+		c.unlist() // those that work do not stand in the way of the next search
+		c.enlist()
 	}
 	return false
 }
@@ -193,7 +225,7 @@ func (l *listener) retire() {
 				if c.l != l {
 					return
 				}
-				if c.state == idle && c.Quiet() { // no request that the loop has not read yet
+				if c.rests() {
 					c.close()
 					return
 				}

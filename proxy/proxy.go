@@ -108,6 +108,7 @@ func (p *Proxy) Apply(cfg config.Proxy) error {
 	}
 	p.logs.Store(newLogPolicy(cfg.AccessLog))
 	p.maxConnections.Store(maxConnections(cfg.MaxConnections))
+	p.front.keepAlive(cfg.KeepAlive)
 	p.replace(cfg, wanted, next, secure, fresh)
 	return nil
 }

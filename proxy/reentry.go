@@ -84,8 +84,8 @@ func (b *reentry) pair(from origin) (net.Conn, error) {
 func (b *reentry) dial() (net.Conn, error) { return b.pair(origin{inner: true}) }
 
 // bridge carries HTTP/1.1 between a TLS connection and the loops until one of them ends it.
-func (b *reentry) bridge(conn, raw net.Conn, from origin) {
-	from.link = &link{}
+func (b *reentry) bridge(conn net.Conn, raw *patient, from origin) {
+	from.link = &link{to: raw}
 	inner, err := b.pair(from)
 	if err != nil {
 		b.l.p.log.Error("cannot serve a TLS connection", "error", err)
@@ -100,7 +100,7 @@ func (b *reentry) bridge(conn, raw net.Conn, from origin) {
 	from.link.carry(conn, inner)
 	if from.link.cut.Load() {
 		// What was sent is not all. An orderly end of TLS would say that it is.
-		if tcp, ok := raw.(*net.TCPConn); ok {
+		if tcp, ok := raw.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
 		raw.Close()
@@ -123,8 +123,9 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 		f.serveGRPC(rw, r, conn)
 		return
 	}
-	conn.l.back.proxy.ServeHTTP(rw, r)
-	flushEarly(rw, r)
+	guard := newStallGuard(rw, conn.l.idleTimeout(r))
+	conn.l.back.proxy.ServeHTTP(guard, r)
+	flushEarly(guard, r)
 }
 
 // leaving tells whether clients are to look for another connection.

@@ -119,12 +119,12 @@ func (c *client) respond(rest []byte) {
 	}
 	w.out = c.appendResponse(w.out[:0], resp)
 	x.up.SetDeadline(0)
-	c.relay(rest)
+	c.relay(rest, true)
 }
 
 // relay passes data, which the upstream has just sent, on behind what stands in w.out already. The upstream, and the slot,
-// are free before the client has the end: its next request may be here in a moment.
-func (c *client) relay(data []byte) {
+// are free before the client has the end: its next request may be here in a moment. first tells that the head stands there.
+func (c *client) relay(data []byte, first bool) {
 	w, x := c.w, c.x
 	if x.respBody.Done() {
 		c.upstreamDone(len(data) > 0)
@@ -132,7 +132,7 @@ func (c *client) relay(data []byte) {
 	for !x.ended && len(data) > 0 {
 		piece, used, err := x.respBody.Decode(data)
 		if err != nil {
-			c.truncated("upstream_bad_response")
+			c.badBody(err, first)
 			return
 		}
 		data = data[used:]
@@ -185,6 +185,9 @@ func (c *client) pumpResponse() {
 		}
 		n, err := x.up.Read(w.in)
 		if err == poll.ErrAgain {
+			if x.up.Deadline() == 0 { // the client was slow, but is so no more
+				c.armResponse()
+			}
 			return
 		}
 		if err != nil {
@@ -193,10 +196,27 @@ func (c *client) pumpResponse() {
 		}
 		moved += n
 		w.out = w.out[:0]
-		if c.relay(w.in[:n]); c.state != exchanging || x.up == nil {
+		if c.relay(w.in[:n], false); c.state != exchanging || x.up == nil {
 			return
 		}
 	}
+}
+
+// armResponse bounds how long the upstream may send nothing, unless it is the client that is behind.
+func (c *client) armResponse() {
+	if x := c.x; len(c.out)-c.outAt <= int(x.route.Buffer) {
+		x.up.SetDeadline(c.w.loop.Now() + int64(x.route.IdleTimeout))
+	}
+}
+
+// badBody: the response's body cannot be read. As long as its head has not been sent there can be an answer.
+func (c *client) badBody(err error, unsent bool) {
+	var bad *http1.Error
+	if unsent && errors.As(err, &bad) {
+		c.answerError(errBadResponse(c.x.route, bad))
+		return
+	}
+	c.truncated("upstream_bad_response")
 }
 
 // upstreamEOF: the upstream has closed the connection in the middle, or at the end, of its response.

@@ -33,6 +33,9 @@ func (c *client) switchProtocols(rest []byte) {
 	c.state = tunnelling
 	c.SetDeadline(0)
 	x.up.SetDeadline(0)
+	if c.link != nil {
+		c.link.to.wait.Store(0)
+	}
 	x.out, x.outAt = x.out[:0], 0
 	x.tunnel = &tunnel{}
 	if equalFold(resp.Upgrade, "websocket") {

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,6 +29,8 @@ const (
 	doubtTime = 250 * time.Millisecond
 	// resolveAge is how long the answer of the resolver is used.
 	resolveAge = 5 * time.Second
+	// maxDials bounds how many addresses of a name are tried for one request.
+	maxDials = 3
 )
 
 // upstream is a server behind a route. Each worker has its own connections to it, so taking one needs no lock.
@@ -34,18 +38,19 @@ type upstream struct {
 	addr  string
 	pools []pool // by worker
 
-	fixed netip.AddrPort // when addr has an IP address
-	mu    sync.Mutex     // guards what follows: the addresses of a name
-	found []netip.AddrPort
-	until time.Time
-	turn  atomic.Uint32
+	fixed  netip.AddrPort // when addr has an IP address
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	mu     sync.Mutex // guards what follows: the addresses of a name
+	found  []netip.AddrPort
+	until  time.Time
+	turn   atomic.Uint32
 }
 
 // pool holds the idle connections of a worker; the last used is at the end.
 type pool struct{ idle []*upConn }
 
 func newUpstream(addr string, workers int) *upstream {
-	u := &upstream{addr: addr, pools: make([]pool, workers)}
+	u := &upstream{addr: addr, pools: make([]pool, workers), lookup: net.DefaultResolver.LookupNetIP}
 	u.fixed, _ = netip.ParseAddrPort(addr) // zero for a name
 	return u
 }
@@ -63,7 +68,22 @@ func (u *upstream) address() (netip.AddrPort, bool) {
 	return u.found[int(u.turn.Add(1))%len(u.found)], true
 }
 
-// resolve asks the resolver. It blocks, and is not called by a worker.
+// other gives the address of a name that follows one which takes no connection; false where there is no other. Where
+// localhost is 127.0.0.1 and ::1, servers often listen at one of them.
+func (u *upstream) other(than netip.AddrPort) (netip.AddrPort, bool) {
+	if u.fixed.IsValid() {
+		return netip.AddrPort{}, false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.found) < 2 {
+		return netip.AddrPort{}, false
+	}
+	return u.found[(slices.Index(u.found, than)+1)%len(u.found)], true
+}
+
+// resolve asks the resolver. It blocks, and is not called by a worker. What was found before is used on as long as the
+// resolver cannot be asked.
 func (u *upstream) resolve(ctx context.Context) (netip.AddrPort, error) {
 	host, port, err := net.SplitHostPort(u.addr)
 	if err != nil {
@@ -73,9 +93,9 @@ func (u *upstream) resolve(ctx context.Context) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := u.lookup(ctx, "ip", host)
 	if err != nil {
-		return netip.AddrPort{}, err
+		return u.remembered(err)
 	}
 	found := make([]netip.AddrPort, len(ips))
 	for i, ip := range ips {
@@ -85,6 +105,18 @@ func (u *upstream) resolve(ctx context.Context) (netip.AddrPort, error) {
 	defer u.mu.Unlock()
 	u.found, u.until = found, time.Now().Add(resolveAge)
 	return found[0], nil
+}
+
+// remembered is an address from before the resolver failed with err; a name that is no more has none.
+func (u *upstream) remembered(err error) (netip.AddrPort, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var of *net.DNSError
+	if len(u.found) == 0 || errors.As(err, &of) && of.IsNotFound {
+		return netip.AddrPort{}, err
+	}
+	u.until = time.Now().Add(resolveAge)
+	return u.found[int(u.turn.Add(1))%len(u.found)], nil
 }
 
 // upConn is a connection to an upstream: dialled, used by one client at a time, idle in between.
