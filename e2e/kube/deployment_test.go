@@ -266,6 +266,7 @@ type containerStatus struct {
 	Ready        bool
 	RestartCount int
 	State        struct {
+		Running    *struct{}
 		Terminated *struct {
 			ExitCode              int
 			Reason                string

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Jobs of all kinds end as they would without inpod: with the exit code of their own command, and without waiting for anybody.
@@ -28,7 +27,8 @@ func TestJobs(t *testing.T) {
 					{action: FailJob, onExitCodes: {containerName: main, operator: In, values: [42]}}]}`) + "---" +
 				job("indexed", mode, "echo I am $JOB_COMPLETION_INDEX", "completionMode: Indexed, completions: 2, parallelism: 2, backoffLimit: 0") + "---" +
 				job("late", mode, waiting, "activeDeadlineSeconds: 20") + "---" +
-				job("deleted", mode, waiting, "backoffLimit: 0") + "---" +
+				// So long that whoever waits for its end fails the test.
+				strings.Replace(job("deleted", mode, waiting, "backoffLimit: 0"), "Never", "Never, terminationGracePeriodSeconds: 900", 1) + "---" +
 				`
 apiVersion: batch/v1
 kind: CronJob
@@ -89,8 +89,8 @@ spec:
 	}
 }
 
-// waiting waits until it is told to end, as a well-behaved command does.
-const waiting = `trap 'echo told to end; exit 0' TERM; echo waiting; sleep 600 & wait`
+// waiting works until it is told to end, and then ends well.
+const waiting = `trap 'echo told to end; exit 0' TERM; while true; do echo working; sleep 1 & wait; done`
 
 func job(name, mode, script, spec string) string {
 	return fmt.Sprintf("\napiVersion: batch/v1\nkind: Job\nmetadata: {name: %s}\nspec: {%s, template: %s}\n", name, spec, jobPod(mode, script))
@@ -130,12 +130,10 @@ func (ns *namespace) ended(t *testing.T, job, mode, phase string, code int, outp
 	for _, s := range p.Status.InitContainerStatuses {
 		end := s.State.Terminated
 		switch {
-		case end == nil || end.ExitCode != 0:
+		case end == nil || end.ExitCode != 0: // 137 would say that the sidecar was killed after all of the grace period
 			t.Errorf("%s ended so: %+v", s.Name, end)
 		case s.Name == "inpod" && end.FinishedAt.Before(main.FinishedAt):
 			t.Errorf("the sidecar ended at %v, the container at %v", end.FinishedAt, main.FinishedAt)
-		case s.Name == "inpod" && end.FinishedAt.Sub(main.FinishedAt) > 25*time.Second:
-			t.Errorf("the sidecar ended %v after the container", end.FinishedAt.Sub(main.FinishedAt))
 		}
 	}
 }
@@ -145,30 +143,24 @@ func deleteJob(t *testing.T, ns *namespace) {
 	t.Helper()
 	var p pod
 	eventually(t, "the command is at work", func() bool {
-		pods := ns.pods("job-name=deleted")
-		if len(pods) == 0 {
-			return false
+		if pods := ns.pods("job-name=deleted"); len(pods) == 1 && len(pods[0].Status.ContainerStatuses) == 1 {
+			p = pods[0]
 		}
-		p = pods[0]
-		got, err := ns.try("", "logs", p.Metadata.Name, "-c", "main")
-		return err == nil && strings.Contains(got, "waiting\n")
+		return p.Metadata.Name != "" && p.Status.ContainerStatuses[0].State.Running != nil
 	})
-	logs := ns.follow(p.Metadata.Name, "main", "waiting")
-	begun := time.Now()
+	said := ns.attach(p.Metadata.Name, "working")
 	ns.kubectl("delete", "job", "deleted", "--wait=false")
 	ns.kubectl("wait", "pod/"+p.Metadata.Name, "--for=delete", "--timeout=120s")
-	if took, grace := time.Since(begun), time.Duration(p.Spec.TerminationGracePeriodSeconds)*time.Second; took > grace {
-		t.Errorf("it took %v until the pod was gone, all of its grace period of %v", took, grace)
-	}
-	if got := logs(); !strings.Contains(got, "told to end\n") {
+	if got := said(); !strings.Contains(got, "told to end\n") {
 		t.Errorf("the command was not told to end:\n%s", got)
 	}
 }
 
-// follow follows a container's output, from when it has said something. What it returns waits for the end and has all of it.
-func (ns *namespace) follow(pod, container, until string) func() string {
+// attach reads what the container main says from now on, until it has said a line. What it returns reads the rest, and waits for
+// the container's end. (The kubelet's way to follow a log takes an inotify instance, of which a machine has 128.)
+func (ns *namespace) attach(pod, until string) func() string {
 	ns.t.Helper()
-	cmd := exec.Command("kubectl", "--namespace", ns.name, "logs", pod, "--container", container, "--follow")
+	cmd := exec.Command("kubectl", "--namespace", ns.name, "attach", pod, "--container", "main")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		ns.t.Fatal(err)
@@ -182,7 +174,7 @@ func (ns *namespace) follow(pod, container, until string) func() string {
 		line, err := read.ReadString('\n')
 		if said.WriteString(line); err != nil {
 			_ = cmd.Wait()
-			ns.t.Fatalf("kubectl logs --follow ended, and %q was not in it: %s", until, said.String())
+			ns.t.Fatalf("kubectl attach ended, and %q was not in it: %s", until, said.String())
 		}
 	}
 	return func() string {
