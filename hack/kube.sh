@@ -22,6 +22,7 @@ dir=/run/$name                                                 # sockets, keys, 
 data=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/inpod/$name      # images and pods: too large for /run
 bin=$PWD/bin/kube
 config=$dir/kubeconfig
+tmpfs="/run/netns /run/containerd /var/lib/cni /var/log/containers /var/lib/kubelet" # the cluster's own of these
 
 build() {
     mkdir -p "$bin"
@@ -159,6 +160,7 @@ cgroups() {
     for at in /sys/fs/cgroup/*/; do [ ! -e "$at/cgroup.procs" ] || echo "$at$name"; done
 }
 
+# up [COMMAND that starts another…]
 up() {
     ! pid >/dev/null || return 3
     [ "$(id -u)" = 0 ] || { echo "kube.sh: only root can start a cluster" >&2; return 1; }
@@ -184,8 +186,11 @@ current-context: x
 CONFIG
     node 1
     node 2
-    # What the kubelet sets for the whole machine.
-    sysctl -a 2>/dev/null | grep -E '^(vm.overcommit_memory|vm.panic_on_oom|kernel.panic|kernel.panic_on_oops|kernel.keys.root_max(bytes|keys)) =' >"$dir/sysctl" || true
+    # What the kubelet sets for the whole machine, and this script: everything here watches files.
+    sysctl -a 2>/dev/null |
+        grep -E '^(vm.overcommit_memory|vm.panic_on_oom|kernel.panic|kernel.panic_on_oops|kernel.keys.root_max(bytes|keys)|fs.inotify.max_user_instances) =' \
+            >"$dir/sysctl" || true
+    [ "$(cat /proc/sys/fs/inotify/max_user_instances)" -ge 1024 ] || echo 1024 >/proc/sys/fs/inotify/max_user_instances
     local at n
     cgroups | while read -r at; do
         for n in 1 2; do mkdir -p "$at/node$n"; done
@@ -199,8 +204,11 @@ admin: {listen: "127.0.0.1:9880", socket: $dir/inpod.sock}
 ssh: {listen: "off"}
 supervisor: {include: []}
 CONFIG
-    PATH=$bin:$PATH KUBE_DIR=$dir KUBE_BIN=$bin \
-        setsid unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
+    for at in $tmpfs; do
+        [ -d "$at" ] || { mkdir -p "$at" && echo "$at" >>"$dir/made"; }
+    done
+    PATH=$bin:$PATH KUBE_DIR=$dir KUBE_BIN=$bin KUBE_TMPFS=$tmpfs \
+        "$@" setsid unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
         "$PWD/bin/inpod" run --config "$dir/inpod.yaml" -c "$PWD/hack/kube/cluster.ini" >"$dir/log/inpod" 2>&1 </dev/null &
     local outer=$! at='' end=$((SECONDS + 180))
     # unshare waits for the first process of the new namespaces: its only child.
@@ -212,7 +220,7 @@ CONFIG
     until enter kubectl wait --for=condition=Ready node/node1 node/node2 --timeout=60s >/dev/null 2>&1; do
         if ! pid >/dev/null || [ "$SECONDS" -gt "$end" ]; then
             echo "kube.sh: the cluster does not come up; its logs end so:" >&2
-            tail -n 8 "$dir"/log/* >&2
+            tail -n 8 "$dir"/log/* | cut -c -300 >&2
             down
             return 1
         fi
@@ -237,6 +245,8 @@ down() {
     cgroups | while read -r at; do
         [ ! -d "$at" ] || until find "$at" -depth -type d -exec rmdir {} + 2>/dev/null || [ "$SECONDS" -gt "$end" ]; do sleep 0.1; done
     done
+    # Only what was not there before, and not for another cluster: whoever removes a directory unmounts what is there, for all.
+    [ ! -e "$dir/made" ] || xargs rmdir <"$dir/made" 2>/dev/null || true
     rm -rf --one-file-system "$dir" "$data"
 }
 
@@ -250,16 +260,22 @@ load() {
 }
 
 run() {
-    local code=0
-    up || code=$?
-    case $code in
-    0) trap down EXIT ;;
-    3) ;;
-    *) exit "$code" ;;
-    esac
-    code=0
-    enter "$@" || code=$?
-    exit "$code"
+    if pid >/dev/null; then
+        enter "$@"
+        exit
+    fi
+    local child=''
+    # shellcheck disable=SC2154 # code is the trap's own
+    trap 'code=$?; [ -z "$child" ] || kill "$child" 2>/dev/null; down; exit "$code"' EXIT
+    trap 'exit 143' TERM
+    trap 'exit 130' INT
+    trap 'exit 129' HUP
+    # Even if this script is killed, nothing of the cluster runs on.
+    up setpriv --pdeathsig KILL
+    # In the background, since a shell hears no signal while it waits for what is in the foreground.
+    enter env --default-signal=INT,QUIT "$@" &
+    child=$!
+    wait "$child"
 }
 
 case ${1:-} in
