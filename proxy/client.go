@@ -62,6 +62,10 @@ type client struct {
 
 // adopt makes a client of a connected descriptor.
 func (w *worker) adopt(fd int, l *listener, from origin) {
+	if w.p.closing.Load() {
+		unix.Close(fd)
+		return
+	}
 	c := &client{w: w, l: l, remote: from.addr, proto: from.proto, inner: from.inner, link: from.link, first: true, x: &w.none}
 	c.turnCome = c.onTurn
 	c.wait.ready = func() { w.loop.Post(c.turnCome) }
@@ -75,6 +79,8 @@ func (w *worker) adopt(fd int, l *listener, from origin) {
 	if c.outer() {
 		w.open.Add(1)
 		w.p.client()
+	} else {
+		w.pairs.Add(1)
 	}
 	c.SetDeadline(w.loop.Now() + int64(headerTimeout))
 }
@@ -103,6 +109,8 @@ func (c *client) close() {
 	c.unlist()
 	if c.outer() {
 		c.w.open.Add(-1)
+	} else {
+		c.w.pairs.Add(-1)
 	}
 	c.Close()
 }

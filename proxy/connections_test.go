@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net/http"
 	"runtime"
 	"strings"
@@ -192,5 +193,28 @@ func TestRequestInTheLastMoment(t *testing.T) {
 			t.Fatalf("%s: got %v, %v; want 200", what, resp, err)
 		}
 		eventually(t, "an idle connection", func() bool { return states(p)[idle] == 1 })
+	}
+}
+
+// A connection of HTTP/1.1 behind TLS takes as many descriptors as two, and counts so where they are bounded.
+func TestTLSConnectionsCountTwice(t *testing.T) {
+	g := newGate(t)
+	cert, key := certificate(t, "any")
+	p := startWith(t, 2, config.Proxy{MaxConnections: 4, Routes: []config.Route{{Upstream: g.addr, TLSCert: cert, TLSKey: key}}})
+	addr := p.Addr("127.0.0.1:0").String()
+	for range 2 {
+		c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		newWire(t, c).send(ask("/"))
+		g.next(t)
+	}
+	if c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+		c.Close()
+		t.Error("there is a third connection, want none")
+	}
+	if n := p.metrics.turnedAway.Load(); n != 1 || p.Connections() != 2 {
+		t.Errorf("%d were turned away, %d connections are open; want 1 and 2", n, p.Connections())
 	}
 }

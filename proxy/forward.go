@@ -24,7 +24,7 @@ func (c *client) appendRequest(dst []byte, req *http1.Request) []byte {
 	r := c.x.route
 	dst = append(dst, req.Method...)
 	dst = append(dst, ' ')
-	if r.StripPrefix {
+	if r.StripPrefix && r.prefix != "" { // there is nothing to strip of OPTIONS *
 		dst = appendStripped(dst, req.Path, r.prefix)
 	} else {
 		dst = append(dst, req.Path...)

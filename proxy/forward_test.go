@@ -130,15 +130,20 @@ func TestStripPrefixBytes(t *testing.T) {
 		{"/a/", "/a", "/", "/a"},
 		{"/a", "http://h/a/b", "/b", "/a"},
 		{"/", "/a/b", "/a/b", ""},
+		{"/", "*", "*", ""},
 	} {
 		t.Run(tt.prefix+" "+tt.target, func(t *testing.T) {
 			u := newRawUpstream(t)
 			_, url := start(t, config.Route{Upstream: u.addr(), Path: tt.prefix, StripPrefix: true})
 			c := connect(t, url)
-			c.send(crlf("GET "+tt.target+" HTTP/1.1", "Host: h"))
+			method := "GET "
+			if tt.target == "*" {
+				method = "OPTIONS "
+			}
+			c.send(crlf(method+tt.target+" HTTP/1.1", "Host: h"))
 			got := u.accept().head()
 			want := []string{
-				"GET " + tt.want + " HTTP/1.1", "Host: h", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: h",
+				method + tt.want + " HTTP/1.1", "Host: h", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: h",
 				`Forwarded: for=127.0.0.1;proto=http;host="h"`,
 			}
 			if tt.named != "" {

@@ -227,7 +227,6 @@ func (f *front) settle() {
 
 // close cuts every connection and waits for the goroutines.
 func (f *front) close() {
-	f.settle()
 	f.mu.Lock()
 	f.closed = true
 	server := f.server

@@ -106,7 +106,7 @@ func (l *listener) Abort() {}
 // took hands a connection to the workers in turn, or to one that an idle connection makes room on.
 func (l *listener) took(fd int, sa unix.Sockaddr) {
 	from := origin{addr: addrOf(sa), proto: "http"}
-	if l.p.Connections() >= l.p.maxConnections.Load() {
+	if l.p.descriptors() >= l.p.maxConnections.Load() {
 		l.makeRoom(fd, from, 0)
 		return
 	}

@@ -341,6 +341,16 @@ func (p *Proxy) Connections() int64 {
 	return n
 }
 
+// descriptors is what the limit of connections bounds: they, and the socket pairs behind TLS and HTTP/2. To each belong as
+// many descriptors again.
+func (p *Proxy) descriptors() int64 {
+	n := p.Connections()
+	for _, w := range p.crew() {
+		n += w.pairs.Load()
+	}
+	return n
+}
+
 // crew is the workers, for those who are not on a loop.
 func (p *Proxy) crew() []*worker {
 	p.mu.Lock()
@@ -434,12 +444,13 @@ func (p *Proxy) Close() {
 	for _, r := range p.routes {
 		r.health.stop()
 	}
+	p.front.settle()
+	for _, w := range p.workers { // before the front, whose goroutines wait for them
+		w.do(w.cut)
+	}
 	p.front.close()
 	for _, l := range p.listeners {
 		l.back.close()
-	}
-	for _, w := range p.workers {
-		w.loop.Post(func() { w.cut() })
 	}
 	for _, w := range p.workers {
 		w.loop.Stop()

@@ -50,10 +50,11 @@ func (c *client) readResponse() {
 	}
 }
 
-// interim passes a 1xx response on (RFC 9110 section 15.2); 100 Continue has been sent by inpod itself.
+// interim passes a 1xx response on (RFC 9110 section 15.2); 100 Continue has been sent by inpod itself. A client that is far
+// behind gets none: it can do without.
 func (c *client) interim() error {
 	w, x := c.w, c.x
-	if w.resp.Status == 100 || x.http10 {
+	if w.resp.Status == 100 || x.http10 || len(c.out)-c.outAt > int(x.route.Buffer) {
 		return nil
 	}
 	w.out = appendStatusLine(w.out[:0], w.resp.Status, w.resp.Reason)

@@ -66,6 +66,8 @@ func (r *route) matchesPath(path []byte) bool {
 	return len(path) == len(r.prefix) || path[len(r.prefix)] == '/'
 }
 
+var dot = []byte(".")
+
 func (r *route) matchesHost(host []byte) bool {
 	if r.Host == "" {
 		return true
@@ -73,6 +75,7 @@ func (r *route) matchesHost(host []byte) bool {
 	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
 		host = host[:i]
 	}
+	host = bytes.TrimSuffix(host, dot) // a name that is absolute is the same name
 	if domain, ok := strings.CutPrefix(r.Host, "*"); ok {
 		return len(host) > len(domain) && equalFold(host[len(host)-len(domain):], strings.ToLower(domain))
 	}

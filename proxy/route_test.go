@@ -20,6 +20,9 @@ func TestRouteMatching(t *testing.T) {
 	for _, tt := range []struct{ host, path, want string }{
 		{"a.example.com", "/deep", "a.Example.com/deep"},
 		{"A.EXAMPLE.COM:8080", "/deep/x", "a.Example.com/deep"},
+		{"a.example.com.", "/deep", "a.Example.com/deep"}, // the same name
+		{"a.example.com.:80", "/deep", "a.Example.com/deep"},
+		{"x.example.com.", "/", "*.example.com/"},
 		{"a.example.com", "/deep/er", "a.example.com/deep/er/"},
 		{"a.example.com", "/deep/er/x", "a.example.com/deep/er/"},
 		{"a.example.com", "/deep/erx", "a.Example.com/deep"},

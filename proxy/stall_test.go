@@ -111,3 +111,28 @@ func TestHTTP2PrefaceBehindTLS(t *testing.T) {
 	c.Close()
 	eventually(t, "no connection", func() bool { return p.Connections() == 0 })
 }
+
+// Interim responses are not held without bounds for a client that does not read.
+func TestManyInterimResponses(t *testing.T) {
+	u := newRawUpstream(t)
+	p, url := start(t, config.Route{Upstream: u.addr(), Timeout: time.Minute})
+	c := connect(t, url)
+	c.send(ask("/"))
+	up := u.accept()
+	up.head()
+	interim := strings.Repeat(crlf("HTTP/1.1 103 Early Hints", "Link: x"), 1000)
+	for range 600 { // 24 MB, more than the kernel holds
+		up.send(interim)
+	}
+	up.send(crlf("HTTP/1.1 200 OK", "Content-Length: 2") + "ok")
+	eventually(t, "the response", func() bool {
+		answered := false
+		clients(p, func(c *client) { answered = c.x.ended })
+		return answered
+	})
+	clients(p, func(c *client) {
+		if len(c.out)-c.outAt > 256<<10 {
+			t.Errorf("%d bytes are held", len(c.out)-c.outAt)
+		}
+	})
+}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// tunnelRest is how long the second direction of a tunnel may go on when the first has ended.
+	// tunnelRest is how long the second direction of a tunnel may be silent when the first has ended.
 	tunnelRest = 30 * time.Second
 	// closeGrace is how long a WebSocket client may take to answer a Close.
 	closeGrace = 5 * time.Second
@@ -124,11 +124,12 @@ func (c *client) tunnel() {
 			return
 		}
 	}
-	c.endTunnel()
+	c.endTunnel(moved > 0)
 }
 
-// endTunnel passes the end of one direction on, and ends the exchange when both are over.
-func (c *client) endTunnel() {
+// endTunnel passes the end of one direction on, and ends the exchange when both are over, or when the one that is left says
+// nothing any more.
+func (c *client) endTunnel(moved bool) {
 	x := c.x
 	t := x.tunnel
 	if t.clientEnded && !t.upstreamShut && x.outAt == len(x.out) {
@@ -142,7 +143,7 @@ func (c *client) endTunnel() {
 	switch {
 	case t.clientShut && (t.upstreamShut || t.closed):
 		c.tunnelOver()
-	case (t.clientShut || t.upstreamShut) && c.Deadline() == 0:
+	case (t.clientShut || t.upstreamShut) && (c.Deadline() == 0 || moved && !t.closed):
 		c.SetDeadline(c.w.loop.Now() + int64(tunnelRest))
 	}
 }

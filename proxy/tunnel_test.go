@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -339,5 +340,58 @@ func TestWebSocketThatDoesNotAnswerTheClose(t *testing.T) {
 	}
 	if rest, err := c.rest(); rest != "" {
 		t.Errorf("got %q, %v; want the end", rest, err)
+	}
+}
+
+// A tunnel behind TLS whose upstream does not mind that its client has gone does not hold Close up.
+func TestCloseWithATunnelBehindTLS(t *testing.T) {
+	u := newRawUpstream(t)
+	p, url := startTLS(t, config.Route{Upstream: u.addr(), WebSocket: true})
+	tc, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newWire(t, tc)
+	c.send(crlf("GET / HTTP/1.1", "Host: h", "Connection: Upgrade", "Upgrade: other"))
+	up := u.accept()
+	up.head()
+	up.send(crlf("HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: other"))
+	c.head()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		p.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("Close does not return")
+	}
+}
+
+// A tunnel of which one side has ended goes on as long as the other says something.
+func TestTunnelThatIsHalfOver(t *testing.T) {
+	u := newRawUpstream(t)
+	p, url := start(t, config.Route{Upstream: u.addr(), WebSocket: true})
+	c, up := upgraded(t, url, u, "other")
+	c.closeWrite()
+	if rest, err := up.rest(); rest != "" || err != nil {
+		t.Fatalf("the upstream got %q, %v; want the end", rest, err)
+	}
+	var before, after int64
+	deadline := func(at *int64) {
+		onLoops(p, func(w *worker) {
+			w.each(func(c *client) {
+				if *at = c.Deadline(); at == &before {
+					c.SetDeadline(c.Deadline() - int64(tunnelRest/2)) // half of it is over
+				}
+			})
+		})
+	}
+	deadline(&before)
+	says(up, c, "still here")
+	deadline(&after)
+	if before == 0 || after < before {
+		t.Errorf("the end is due %s later, want no earlier than before", time.Duration(after-before))
 	}
 }

@@ -41,6 +41,7 @@ type worker struct {
 	flying atomic.Int64 // requests whose response has not been written to its end
 	last   atomic.Int64 // when the last request began, in poll's time
 	open   atomic.Int64 // client connections
+	pairs  atomic.Int64 // ways in from inpod's own TLS and HTTP/2 side
 }
 
 func newWorker(p *Proxy, id int) (*worker, error) {
