@@ -11,6 +11,41 @@ import (
 	"github.com/inpod/inpod/supervisor/ini"
 )
 
+// What a program leaves behind keeps its cgroup as long as it lives, and no longer.
+func TestCgroupOfAStoppedProgramIsGone(t *testing.T) {
+	root := ""
+	for _, dir := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		probe := filepath.Join(dir, "inpod-probe-"+itoa(os.Getpid()))
+		if os.Mkdir(probe, 0o755) == nil {
+			_ = os.Remove(probe)
+			root = dir
+			break
+		}
+	}
+	if root == "" {
+		t.Skip("no cgroup file system that can be written to")
+	}
+	b := start(t, `
+[program:p]
+command=/bin/sh -c 'setsid sh -c "trap \"sleep 0.3; exit\" TERM; echo up; while :; do sleep 0.05; done" & wait'
+stdout_logfile=DIR/p.log
+memory_limit=1GB
+startsecs=0
+`)
+	b.eventually("it has a child", func() bool { return b.read("p.log") == "up\n" })
+	dir := filepath.Join(root, "inpod-"+itoa(os.Getpid()))
+	if list, err := os.ReadDir(dir); err != nil || len(list) == 0 {
+		t.Skipf("no memory controller that can be given to a cgroup: %v", err)
+	}
+	if err := b.StopProcess(b.ctx(), "p", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		list, _ := filepath.Glob(dir + "/p-*")
+		t.Errorf("after the stop there are %q", list)
+	}
+}
+
 // fakeCgroup makes what the kernel would: the files of a cgroup. The kernel fills directories as they are made, so
 // the program's own has to be there before.
 func fakeCgroup(t *testing.T, dir string, files ...string) {

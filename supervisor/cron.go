@@ -20,6 +20,9 @@ func (p *process) runCron(ctx context.Context) {
 		return
 	}
 	followCron(ctx, schedule, func() {
+		if p.sup.held() {
+			return
+		}
 		_ = p.ask(ctx, func() {
 			if p.snap.Load().isStopped() {
 				p.requestStart()

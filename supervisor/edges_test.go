@@ -4,7 +4,56 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
+
+// While programs are held back, neither a group that is added nor a schedule starts any.
+func TestHoldHoldsWhatIsAddedAndCron(t *testing.T) {
+	hold := make(chan struct{})
+	b := start(t, `
+[program:old]
+command=/bin/sleep 600
+startsecs=0
+[program:timed]
+command=/bin/sh -c 'echo >> DIR/timed'
+cron=* * * * * *
+autostart=false
+startsecs=0
+autorestart=false
+`, func(o *Options) { o.Hold = hold })
+	b.snap("timed")
+	b.write(`
+[program:old]
+command=/bin/sleep 600
+startsecs=0
+[program:new]
+command=/bin/sleep 600
+startsecs=0
+[program:timed]
+command=/bin/sh -c 'echo >> DIR/timed'
+cron=* * * * * *
+autostart=false
+startsecs=0
+autorestart=false
+`)
+	if _, _, _, err := b.Reread(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.AddGroup("new"); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(1500 * time.Millisecond) // a second has begun, whenever the test did
+	for _, name := range []string{"old", "new", "timed"} {
+		if s := b.snap(name); s.starts > 0 || s.waiting != "" {
+			t.Errorf("%s is %+v while programs are held back", name, *s)
+		}
+	}
+	close(hold)
+	for _, name := range []string{"old", "new"} {
+		b.awaitState(name, Running)
+	}
+	b.awaitState("timed", Exited)
+}
 
 // Who starts a program that waits for another one gets the outcome of the start, and not that of the wait.
 func TestAStartWaitsForDependencies(t *testing.T) {
@@ -113,5 +162,23 @@ restartpause=600
 	b.fault(b.StopProcess(b.ctx(), "p", true), "NOT_RUNNING: p")
 	if err := b.StartProcess(b.ctx(), "p", true); err != nil {
 		t.Errorf("a start afterwards: got %v, want nil", err)
+	}
+}
+
+// What a shell leaves behind at a stop has its output until it has ended, too: it must not die of a broken pipe.
+func TestWhatIsLeftMayWriteUntilItsEnd(t *testing.T) {
+	b := start(t, `
+[program:p]
+command=/bin/sh -c 'sh -c "trap \"echo bye; sleep 0.2; echo >&2; echo done; exit\" TERM; echo up; while :; do sleep 0.05; done" & wait'
+stdout_logfile=DIR/p.log
+stderr_logfile=DIR/p.err
+startsecs=0
+`)
+	b.eventually("it has a child", func() bool { return b.read("p.log") == "up\n" })
+	if err := b.StopProcess(b.ctx(), "p", true); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.read("p.log"), "up\nbye\ndone\n"; got != want {
+		t.Errorf("the log holds %q, want %q", got, want)
 	}
 }

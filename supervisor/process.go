@@ -342,24 +342,36 @@ func (p *process) ended(st proc.Status) {
 		p.sup.mainStatus.Store(int64(st.Shell()))
 	}
 	r.cancel()
-	p.drain(r)
+	if r.in != nil {
+		r.in.close()
+	}
 	in := input{kind: inExited, code: st.Code, text: st.String()}
 	if p.m.killing {
 		in.leftovers = p.watchRest()
 	}
+	if !in.leftovers { // else they still write, and would die of a broken pipe instead of ending well
+		p.finish(r)
+	}
 	if p.group.pool != nil {
 		p.group.pool.gone(p.listener())
 	}
-	if r.release != nil {
-		r.release()
-	}
-	r.cgroup.remove()
 	if r.foreground {
 		if err := takeForeground(os.Stdin); err != nil {
 			p.log.Debug("cannot take the terminal back", "error", err)
 		}
 	}
 	p.step(in) // last: it may begin the next life
+}
+
+// finish gives back what a life held, when nothing of it runs any more or what does is left alone.
+func (p *process) finish(r *run) {
+	p.drain(r)
+	r.streams = nil
+	if r.release != nil {
+		r.release()
+		r.release = nil
+	}
+	r.cgroup.remove()
 }
 
 // drainTimeout bounds how long a target that blocks can hold up a program's next start.

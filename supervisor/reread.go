@@ -45,7 +45,9 @@ func (s *Supervisor) AddGroup(name string) error {
 		if g == nil {
 			return &Fault{AlreadyAdded, name}
 		}
-		s.autostart(context.Background(), []*group{g})
+		if !s.held() { // else Run starts them with the others
+			s.autostart(context.Background(), []*group{g})
+		}
 		return nil
 	}
 	return &Fault{BadName, name}

@@ -33,15 +33,17 @@ func (p *process) watchRest() bool {
 	p.log.Info("waiting for what the program left behind", "processes", len(alive), "first", alive[0].String())
 	ctx, cancel := context.WithCancel(context.Background())
 	p.rest.left, p.rest.cancel = left, cancel
+	r := p.run
 	go func() {
-		if left.Wait(ctx) == nil {
-			p.post(func() { p.restGone(left) })
-		}
+		_ = left.Wait(ctx)
+		p.post(func() { p.restGone(r, left) })
 	}()
 	return true
 }
 
-func (p *process) restGone(left *proc.Leftovers) {
+// restGone is what happens when nothing of the life r is left, or it is given up.
+func (p *process) restGone(r *run, left *proc.Leftovers) {
+	p.finish(r)
 	if p.rest.left != left {
 		return
 	}
@@ -58,6 +60,6 @@ func (p *process) signalRest(sig syscall.Signal) {
 	}
 	if err := left.Signal(sig); err != nil {
 		p.log.Warn("cannot signal what the program left behind", "error", err)
-		go p.post(func() { p.restGone(left) })
+		p.rest.cancel()
 	}
 }

@@ -173,6 +173,19 @@ func (s *Supervisor) released(ctx context.Context) bool {
 	return false
 }
 
+// held tells that programs are not to be started by themselves yet.
+func (s *Supervisor) held() bool {
+	if s.opt.Hold == nil {
+		return false
+	}
+	select {
+	case <-s.opt.Hold:
+		return false
+	default:
+		return true
+	}
+}
+
 // ticks sends the TICK events. While nobody listens to them it sleeps.
 func (s *Supervisor) ticks(ctx context.Context) {
 	for {
