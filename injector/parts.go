@@ -33,6 +33,10 @@ const (
 	redirectName = "inpod-redirect"
 	sidecarName  = "inpod"
 
+	// What the API server's plugin ServiceAccount adds (k8s.io/kubernetes, plugin/pkg/admission/serviceaccount).
+	tokenDir    = "/var/run/secrets/kubernetes.io/serviceaccount"
+	tokenVolume = "kube-api-access-"
+
 	nobody = 65532 // the number that images without users run as
 )
 
@@ -212,8 +216,25 @@ func pair(from, to int32) string { return strconv.Itoa(int(from)) + ":" + strcon
 func (p *plan) initContainer(c corev1.Container) {
 	c.ImagePullPolicy = corev1.PullPolicy(p.opt.text("image-pull-policy"))
 	c.Resources = p.resources(&c)
+	if token := p.token(); token != nil {
+		mount(&c, *token)
+	}
 	p.pod.Spec.InitContainers = append(p.pod.Spec.InitContainers, c)
 	p.st.InitContainers = append(p.st.InitContainers, c.Name)
+}
+
+// token is the mount of the service account's token as the API server adds it to every container, before webhooks and then to what
+// webhooks have added: nil where there is none, or where the pod has its own. With it nothing is left to add, and so the API
+// server does not ask the webhook a second time (reinvocationPolicy: IfNeeded).
+func (p *plan) token() *corev1.VolumeMount {
+	for i := range p.pod.Spec.Containers {
+		for _, m := range p.pod.Spec.Containers[i].VolumeMounts {
+			if m.MountPath == tokenDir && strings.HasPrefix(m.Name, tokenVolume) {
+				return &m
+			}
+		}
+	}
+	return nil
 }
 
 func (p *plan) volume(name string, source corev1.VolumeSource) {
