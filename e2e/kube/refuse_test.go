@@ -187,3 +187,38 @@ spec:
 			"inpod was injected (wrap, container web)")
 	})
 }
+
+// A namespace's annotations are settings of its pods, and a mistake there is said to whoever makes a pod.
+func TestRefusedByNamespace(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	kubectl(t, "annotate", "namespace", ns.name, "inpod.dev/queue=-1")
+	manifest := strings.NewReplacer("NAMESPACE", ns.name, "NAME", "web").Replace(web)
+	const says = `annotation of the namespace inpod.dev/queue is "-1"; want a whole number, 0 or more`
+	if got := ns.refuse(manifest); !strings.Contains(got, says) {
+		t.Errorf("got  %s\nwant %s", got, says)
+	}
+	head := "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + ns.name + ", annotations: {inpod.dev/queue: \"-1\"}}\n---\n"
+	if out, err := check(head + manifest); err == nil || !strings.Contains(out, says) {
+		t.Errorf("check says %v\n%s", err, out)
+	}
+	kubectl(t, "annotate", "--overwrite", "namespace", ns.name, "inpod.dev/queue=1")
+	// The injector believes for some seconds what it has read.
+	eventually(t, "the namespace is read again", func() bool {
+		_, err := ns.try(manifest, "apply", "-f", "-")
+		return err == nil
+	})
+}
+
+// OldKubernetes cannot be had from this API server, so only check is asked.
+func TestOldKubernetes(t *testing.T) {
+	t.Parallel()
+	manifest := strings.NewReplacer("NAMESPACE", "team", "NAME", "web").Replace(with("inject: wrap", "inject: sidecar"))
+	const says = "native sidecars need Kubernetes 1.29 and this is 1.24; write the label inpod.dev/inject: wrap"
+	if out, err := check(manifest, "--kubernetes", "1.24"); err == nil || !strings.Contains(out, says) {
+		t.Errorf("check says %v\n%s", err, out)
+	}
+	if out, err := check(strings.Replace(manifest, "inject: sidecar", "inject: wrap", 1), "--kubernetes", "1.24"); err != nil {
+		t.Errorf("check says %v\n%s", err, out)
+	}
+}
