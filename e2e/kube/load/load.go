@@ -180,7 +180,11 @@ type failure struct {
 
 func (f *failure) Error() string { return f.reason + ": " + f.err.Error() }
 
-const refused = "connection refused"
+// refused and noRoute are what clients get that are sent to a pod whose server, or which itself, is gone.
+const (
+	refused = "connection refused"
+	noRoute = "no route"
+)
 
 func connectReason(err error) string {
 	switch {
@@ -188,6 +192,8 @@ func connectReason(err error) string {
 		return refused
 	case errors.Is(err, syscall.ECONNRESET):
 		return "reset while connecting"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return noRoute
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
 		return "no connection in time"
 	}

@@ -150,16 +150,16 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// Refusals are one span unless some time lies between them.
-func TestRefused(t *testing.T) {
+// Failures to connect are one span unless some time lies between them.
+func TestGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &Report{}
-		refuse := func() { r.add(Fresh, &failure{refused, syscall.ECONNREFUSED}) }
-		for _, pause := range []time.Duration{0, 300 * time.Millisecond, 400 * time.Millisecond, time.Minute, 100 * time.Millisecond} {
+		for i, pause := range []time.Duration{0, 300 * time.Millisecond, 400 * time.Millisecond, time.Minute, 100 * time.Millisecond} {
 			time.Sleep(pause)
-			refuse()
+			err := []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH}[i%2]
+			r.add(Fresh, &failure{connectReason(err), err})
 		}
-		if got := r.Refused(); got != 700*time.Millisecond {
+		if got := r.Gone(); got != 700*time.Millisecond {
 			t.Errorf("got %s, want 700ms", got)
 		}
 	})

@@ -28,7 +28,7 @@ func (k Kind) String() string {
 const (
 	// maxTold is how many failures are kept word for word.
 	maxTold = 20
-	// lull is how long nothing is refused where nothing refuses any more.
+	// lull is how long nobody is refused where nobody is sent to a pod that is gone any more.
 	lull = 500 * time.Millisecond
 )
 
@@ -41,7 +41,7 @@ type Report struct {
 	total   [kinds]int
 	reasons [kinds]map[string]int
 	told    []string
-	refused struct{ from, to time.Time } // the latest refusals without a lull
+	gone    struct{ from, to time.Time } // the latest failures to connect without a lull
 	longest time.Duration
 }
 
@@ -60,13 +60,13 @@ func (r *Report) add(kind Kind, err error) {
 		r.reasons[kind] = map[string]int{}
 	}
 	r.reasons[kind][reason]++
-	if reason == refused {
+	if reason == refused || reason == noRoute {
 		now := time.Now()
-		if now.Sub(r.refused.to) > lull {
-			r.refused.from = now
+		if now.Sub(r.gone.to) > lull {
+			r.gone.from = now
 		}
-		r.refused.to = now
-		r.longest = max(r.longest, now.Sub(r.refused.from))
+		r.gone.to = now
+		r.longest = max(r.longest, now.Sub(r.gone.from))
 	}
 	if len(r.told) < maxTold {
 		r.told = append(r.told, fmt.Sprintf("%s: %v", kind, err))
@@ -116,8 +116,8 @@ func (r *Report) Told() []string {
 // whose next request is on its way at that moment loses it.
 func (r *Report) Closed() int { return int(r.closed.Load()) }
 
-// Refused is the longest time through which connections were refused: how long clients were sent to a pod that was gone.
-func (r *Report) Refused() time.Duration {
+// Gone is the longest time through which clients were sent to a pod that was gone.
+func (r *Report) Gone() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.longest
