@@ -54,6 +54,9 @@ func TestAdmissions(t *testing.T) {
 	t.Logf("client, pods without:        %s", others)
 	t.Logf("API server, the webhook:     %s", seconds(end.api.Since(start.api)))
 	t.Logf("injector, reviews:           %s", seconds(end.reviews.Since(start.reviews)))
+	if n := end.api.Since(start.api).Count(); n != 2000 {
+		t.Errorf("2,000 pods were reviewed %.0f times", n)
+	}
 	for ip, after := range end.process {
 		before, middle := start.process[ip], half.process[ip]
 		t.Logf("replica %s: %.1f, %.1f, %.1f MB; %.0f, %.0f, %.0f goroutines; %.1f s of CPU; before, after 1,000, after 2,000", ip,
