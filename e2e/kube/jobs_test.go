@@ -22,7 +22,7 @@ func TestJobs(t *testing.T) {
 			ns := newNamespace(t)
 			// What does not wait for another begins at once: it is the cluster that takes its time.
 			ns.apply(job("well", mode, "echo the output; echo the errors >&2", "backoffLimit: 0") + "---" +
-				job("badly", mode, "echo not so well; exit 3", "backoffLimit: 0") + "---" +
+				job("badly", mode, "echo not so well; echo a message >/dev/termination-log; exit 3", "backoffLimit: 0") + "---" +
 				job("policy", mode, "exit 42", `backoffLimit: 6, podFailurePolicy: {rules: [
 					{action: FailJob, onExitCodes: {containerName: main, operator: In, values: [42]}}]}`) + "---" +
 				job("indexed", mode, "echo I am $JOB_COMPLETION_INDEX", "completionMode: Indexed, completions: 2, parallelism: 2, backoffLimit: 0") + "---" +
@@ -48,7 +48,9 @@ spec:
 			t.Run("badly", func(t *testing.T) {
 				ns := ns.of(t)
 				ns.wait("job/badly", "condition=Failed")
-				ns.ended(t, "badly", mode, "Failed", 3, "not so well\n")
+				if end := ns.ended(t, "badly", mode, "Failed", 3, "not so well\n"); end.Message != "a message\n" {
+					t.Errorf("the termination message: %q", end.Message)
+				}
 			})
 			t.Run("policy", func(t *testing.T) {
 				ns := ns.of(t)
@@ -106,8 +108,8 @@ func jobPod(mode, script string) string {
 		containers: [{name: main, image: inpod-test/digits:plain, command: [bash, -c, %s]}]}}`, mode, port, quote(script))
 }
 
-// ended looks at the pod of a Job that has ended.
-func (ns *namespace) ended(t *testing.T, job, mode, phase string, code int, output ...string) {
+// ended looks at the pod of a Job that has ended, and returns the end of its container.
+func (ns *namespace) ended(t *testing.T, job, mode, phase string, code int, output ...string) *termination {
 	t.Helper()
 	pods := ns.pods("job-name=" + job)
 	if len(pods) != 1 {
@@ -136,6 +138,7 @@ func (ns *namespace) ended(t *testing.T, job, mode, phase string, code int, outp
 			t.Errorf("the sidecar ended at %v, the container at %v", end.FinishedAt, main.FinishedAt)
 		}
 	}
+	return main
 }
 
 // deleteJob deletes a Job in the midst of its work: the command is told so at once, and nothing waits for a drain.
