@@ -222,3 +222,24 @@ func TestOldKubernetes(t *testing.T) {
 		t.Errorf("check says %v\n%s", err, out)
 	}
 }
+
+// TestMissingSecret follows the guide: Secrets are read by the kubelet alone, as with any pod, so it is the kubelet that tells.
+func TestMissingSecret(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	ns.apply(`
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  labels: {inpod.dev/inject: wrap}
+  annotations: {inpod.dev/ssh-keys: alice-keys, inpod.dev/drain-delay: 0s, inpod.dev/drain-deadline: 1s}
+spec:
+  containers: [{name: web, image: "inpod-test/testprog:1", command: [/testprog, upstream, ":8000"], ports: [{containerPort: 8000}]}]
+`)
+	eventually(t, "kubectl describe pod tells", func() bool {
+		return strings.Contains(ns.kubectl("describe", "pod", "web"), `MountVolume.SetUp failed for volume "inpod-keys" : secret "alice-keys" not found`)
+	})
+	ns.kubectl("create", "secret", "generic", "alice-keys", "--from-literal=authorized_keys=")
+	ns.wait("pod/web", "condition=Ready")
+}
