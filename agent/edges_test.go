@@ -143,3 +143,16 @@ func TestBodiesThatDoNotComeKeepNobodyOut(t *testing.T) {
 		return err == nil && resp.StatusCode == 200
 	})
 }
+
+// Two texts may be written to the same place, and one of them fail.
+func TestMetricsOfTextsForOnePlace(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/good", "")
+	write(t, dir+"/inpod.yaml", "files: [{from: "+dir+"/missing, to: "+dir+"/o}, {from: "+dir+"/good, to: "+dir+"/o}]\n")
+	a := launch(t, dir, nil).started()
+	a.stdout.wait(t, `"to":"ready"`)
+	resp, body := a.do(false, "GET", "/metrics")
+	if want := `inpod_start_failed{kind="files",name="` + dir + `/o"} 1` + "\n"; resp.StatusCode != 200 || !strings.Contains(body, want) {
+		t.Errorf("/metrics: got %d, want 200 and %s\n%s", resp.StatusCode, want, body)
+	}
+}

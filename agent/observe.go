@@ -169,8 +169,16 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range s.counts {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value())
 	}
-	for _, item := range s.a.prep.items() {
-		ch <- prometheus.MustNewConstMetric(s.failed, prometheus.GaugeValue, truth(item.State == itemFailed), item.Kind, item.Name)
+	items := s.a.prep.items()
+	failed := map[[2]string]bool{} // several texts may go to one place
+	for _, item := range items {
+		key := [2]string{item.Kind, item.Name}
+		failed[key] = failed[key] || item.State == itemFailed
+	}
+	for key, is := range failed {
+		ch <- prometheus.MustNewConstMetric(s.failed, prometheus.GaugeValue, truth(is), key[0], key[1])
+	}
+	for _, item := range items {
 		if item.Kind == "hook" && item.State != itemWaiting && item.State != itemSkipped {
 			ch <- prometheus.MustNewConstMetric(s.hooks[0], prometheus.GaugeValue, item.Seconds, item.Name)
 		}
