@@ -61,7 +61,7 @@ var owner = map[string][]string{
 	"oras.land/oras-go/":          {"models"},
 	"github.com/aws/":             {"models"},
 	"github.com/pkg/sftp":         {"sshd"},
-	"k8s.io/":                     {"injector", "cmd/inpod-injector"},
+	"k8s.io/":                     {"injector", "cmd/inpod-injector", "hack/kube"},
 	"sigs.k8s.io/":                {"injector", "cmd/inpod-injector"},
 	"github.com/spf13/":           {"cmd"},
 
