@@ -21,6 +21,9 @@ const previous = "testdata/inpod-0.1.0.tgz"
 func TestHelm(t *testing.T) {
 	h := newHook(t)
 	t.Cleanup(func() {
+		if !t.Failed() {
+			return // the last stage has done it
+		}
 		if err := install("../../charts/inpod"); err != nil {
 			t.Error(err)
 		}
@@ -37,7 +40,7 @@ func TestHelm(t *testing.T) {
 	h.stage(t, "Previous", func(ns *namespace) {
 		ns.kubectl("rollout", "restart", "deployment/labelled")
 		ns.rollout("deployment/labelled")
-		hasVersion(ns.t, "inpod-0.1.0")
+		hasVersion(ns.t, strings.TrimSuffix(filepath.Base(previous), ".tgz"))
 		ns.eachPod(true)
 	})
 	h.stage(t, "Upgrade", func(ns *namespace) {
@@ -46,7 +49,7 @@ func TestHelm(t *testing.T) {
 			// The annotation is only there so that both replicas are replaced.
 			helm(ns.t, "upgrade", "inpod", "../../charts/inpod", "--reset-then-reuse-values", "--set", "injector.podAnnotations.upgraded=yes")
 		})
-		hasVersion(ns.t, "inpod-0.2.0")
+		hasVersion(ns.t, current(ns.t))
 		hasValues(ns)
 		if after := ns.eachPod(true); !slices.Equal(after, before) {
 			ns.t.Errorf("the pods were %v and are %v", before, after)
@@ -55,7 +58,7 @@ func TestHelm(t *testing.T) {
 	h.stage(t, "Rollback", func(ns *namespace) {
 		before := ns.eachPod(true)
 		replaced(ns.t, func() { helm(ns.t, "rollback", "inpod") })
-		hasVersion(ns.t, "inpod-0.1.0")
+		hasVersion(ns.t, strings.TrimSuffix(filepath.Base(previous), ".tgz"))
 		hasValues(ns)
 		if after := ns.eachPod(true); !slices.Equal(after, before) {
 			ns.t.Errorf("the pods were %v and are %v", before, after)
@@ -65,8 +68,22 @@ func TestHelm(t *testing.T) {
 		if err := install("../../charts/inpod"); err != nil {
 			ns.t.Fatal(err)
 		}
-		hasVersion(ns.t, "inpod-0.2.0")
+		hasVersion(ns.t, current(ns.t))
 	})
+}
+
+// current is the chart's version, as it is in labels.
+func current(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../charts/inpod/Chart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^version: (\S+)$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatal("Chart.yaml has no version")
+	}
+	return "inpod-" + string(m[1])
 }
 
 // uninstalled takes the chart away.
