@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/inpod/inpod/config"
+	"golang.org/x/sys/unix"
 )
 
 // Where there are too many connections, an idle one makes room; where none is idle, the new one is told so.
@@ -217,4 +218,18 @@ func TestTLSConnectionsCountTwice(t *testing.T) {
 	if n := p.metrics.turnedAway.Load(); n != 1 || p.Connections() != 2 {
 		t.Errorf("%d were turned away, %d connections are open; want 1 and 2", n, p.Connections())
 	}
+}
+
+// A client that vanished is asked for after a while.
+func TestKeepAliveOfConnections(t *testing.T) {
+	p, url := start(t, config.Route{Upstream: freeAddr(t)})
+	connect(t, url)
+	eventually(t, "a client", func() bool { return states(p)[idle] == 1 })
+	clients(p, func(c *client) {
+		for opt, want := range map[int]int{unix.TCP_KEEPIDLE: 30, unix.TCP_KEEPINTVL: 10, unix.TCP_KEEPCNT: 6} {
+			if n, err := unix.GetsockoptInt(c.FD(), unix.IPPROTO_TCP, opt); n != want || err != nil {
+				t.Errorf("option %d: got %d, %v; want %d", opt, n, err, want)
+			}
+		}
+	})
 }

@@ -448,3 +448,21 @@ func TestHTTP2PrefaceThatGoesWrong(t *testing.T) {
 		eventually(t, "the connection ends", func() bool { return p.Connections() == 0 })
 	}
 }
+
+// An answer that comes while the request is still being sent on: two read the rest of it then, one after the other.
+func TestHTTP2EarlyAnswerDuringAnUpload(t *testing.T) {
+	up := server(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
+	p, url := start(t, config.Route{Upstream: up})
+	c := h2cClient(t)
+	for range 100 {
+		resp, err := c.Post(url, "text/plain", &zeros{n: 150_000})
+		if err != nil {
+			continue // the rest of it could not be sent any more
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Errorf("got %d, want 413", resp.StatusCode)
+		}
+	}
+	eventually(t, "nothing in flight", func() bool { return p.InFlight() == 0 })
+}

@@ -123,6 +123,9 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request) {
 		f.serveGRPC(rw, r, conn)
 		return
 	}
+	if r.ContentLength != 0 {
+		r.Body = &sharedBody{ReadCloser: r.Body}
+	}
 	guard := newStallGuard(rw, conn.l.idleTimeout(r))
 	conn.l.back.proxy.ServeHTTP(guard, r)
 	flushEarly(guard, r)
@@ -133,6 +136,19 @@ func (b *reentry) leaving() bool { return b.l.p.draining.Load() || b.over.Load()
 
 // resetPause is how long the answer to a half-sent HTTP/2 request has a start over the reset of its stream.
 const resetPause = 50 * time.Millisecond
+
+// sharedBody is a request's body that flushEarly may read while the transport, which has an answer, still does.
+type sharedBody struct {
+	io.ReadCloser
+	mu sync.Mutex
+}
+
+// Read implements io.Reader.
+func (b *sharedBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ReadCloser.Read(p)
+}
 
 // flushEarly writes an answer out that came before the end of its request, and reads on for a moment. When a handler
 // returns before that, net/http resets the stream, and the reset may overtake the answer.

@@ -53,7 +53,7 @@ func (c *client) switchProtocols(rest []byte) {
 	if len(rest) > 0 && !c.toClient(rest) {
 		return
 	}
-	if c.w.p.accepting.Load() {
+	if c.w.p.accepting.Load() && !c.retired {
 		c.tunnel()
 	} else {
 		c.goAway()

@@ -395,3 +395,19 @@ func TestTunnelThatIsHalfOver(t *testing.T) {
 		t.Errorf("the end is due %s later, want no earlier than before", time.Duration(after-before))
 	}
 }
+
+// An upgrade that is answered when its listener is gone already is told at once.
+func TestUpgradeOnARemovedListener(t *testing.T) {
+	u := newRawUpstream(t)
+	p, url := start(t, config.Route{Upstream: u.addr(), WebSocket: true})
+	c := connect(t, url)
+	c.send(crlf("GET /ws HTTP/1.1", "Host: h", "Connection: Upgrade", "Upgrade: websocket", wsKey))
+	up := u.accept()
+	up.head()
+	apply(t, p, config.Proxy{Routes: []config.Route{{Listen: "127.0.0.2:0", Upstream: u.addr()}}})
+	up.send(crlf("HTTP/1.1 101 Switching", "Upgrade: websocket", "Connection: upgrade", "Sec-WebSocket-Accept: x"))
+	c.head()
+	if got := c.read(4); got != string(closeGoingAway) {
+		t.Errorf("got %q, want Close 1001", got)
+	}
+}
