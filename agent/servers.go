@@ -11,10 +11,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/listen"
 	"github.com/inpod/inpod/supervisor/ini"
 )
 
@@ -71,13 +71,6 @@ func (s *httpServer) serve(h http.Handler) {
 	})
 }
 
-// stopListening gives the address back, and goes on with the requests that are being answered.
-func (s *httpServer) stopListening() {
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = s.srv.Shutdown(over) // it closes the listener first
-}
-
 // close lets requests that are being answered end, for a moment.
 func (s *httpServer) close() {
 	s.begun.Do(func() { // serve was never called
@@ -124,20 +117,21 @@ func (s *servers) listenAdmin(cfg *config.Config) error {
 }
 
 // rebind makes admin.listen another address. When that cannot be had the old one stays. h is nil during the start.
-func (s *servers) rebind(listen string, h http.Handler) error {
+func (s *servers) rebind(addr string, h http.Handler) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if listen == s.bound {
+	if addr == s.bound {
 		return nil
 	}
 	var next *httpServer
-	if listen != config.Off {
-		ln, err := net.Listen("tcp", listen)
-		if errors.Is(err, syscall.EADDRINUSE) && s.admin != nil {
-			ln, err = s.moveAdmin(listen, h)
+	if addr != config.Off {
+		var old net.Listener
+		if s.admin != nil {
+			old = s.admin.ln
 		}
+		ln, err := listen.Instead(old, addr)
 		if err != nil {
-			return fmt.Errorf("cannot listen on %q (admin.listen): %w", listen, err)
+			return fmt.Errorf("cannot listen on %q (admin.listen): %w", addr, err)
 		}
 		next = newHTTPServer(ln, s.log)
 		if h != nil {
@@ -147,26 +141,8 @@ func (s *servers) rebind(listen string, h http.Handler) error {
 	if s.admin != nil {
 		go s.admin.close() // the request that caused this may come through it
 	}
-	s.admin, s.bound = next, listen
+	s.admin, s.bound = next, addr
 	return nil
-}
-
-// moveAdmin listens on an address that may be taken by our own, as 0.0.0.0 is while we listen on 127.0.0.1. The caller
-// holds mu.
-func (s *servers) moveAdmin(listen string, h http.Handler) (net.Listener, error) {
-	s.admin.stopListening()
-	ln, err := net.Listen("tcp", listen)
-	if err == nil {
-		return ln, nil
-	}
-	back, berr := net.Listen("tcp", s.bound)
-	if berr != nil {
-		return nil, errors.Join(err, berr)
-	}
-	go s.admin.close()
-	s.admin = newHTTPServer(back, s.log)
-	s.admin.serve(h)
-	return nil, err
 }
 
 func (s *servers) adminAddr() string {

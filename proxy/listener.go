@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inpod/inpod/internal/listen"
 	"github.com/inpod/inpod/proxy/http1"
 	"github.com/inpod/inpod/proxy/poll"
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ type listener struct {
 	p      *Proxy
 	home   *worker
 	addr   net.Addr
+	fd     int // while it is one of the proxy's listeners
 	routes atomic.Pointer[table]
 	secure atomic.Pointer[certificates] // nil: no TLS
 	keep   atomic.Int64                 // idle time of connections, nanoseconds
@@ -36,28 +38,23 @@ type listener struct {
 	back   *reentry // the way of inpod's own HTTP/2 and TLS side into the loops
 }
 
-// listen binds addr. The descriptor is taken out of Go's poller: a loop of ours watches it.
-func listen(p *Proxy, home *worker, addr string) (*listener, int, error) {
-	ln, err := net.Listen("tcp", addr)
+// open binds addr. The descriptor is taken out of Go's poller: a loop of ours watches it. Ours are the descriptors of the
+// listeners that there are.
+func open(p *Proxy, home *worker, addr string, ours []int) (*listener, error) {
+	ln, err := listen.TCP(addr, ours...)
 	if err != nil {
-		return nil, -1, err
+		return nil, err
 	}
 	defer ln.Close()
-	raw, err := ln.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return nil, -1, err
-	}
 	fd := -1
-	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
-		err = cerr
-	}
+	listen.Descriptor(ln, func(n int) { fd, err = unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0) })
 	if err != nil {
-		return nil, -1, err
+		return nil, err
 	}
 	inherit(fd)
-	l := &listener{p: p, home: home, addr: ln.Addr()}
+	l := &listener{p: p, home: home, addr: ln.Addr(), fd: fd}
 	l.back = newReentry(l)
-	return l, fd, nil
+	return l, nil
 }
 
 // inherit sets what connections get from their listener: a client that vanished without an end (a node that died, a firewall
@@ -69,11 +66,11 @@ func inherit(fd int) {
 }
 
 // start begins to accept.
-func (l *listener) start(fd int) {
+func (l *listener) start() {
 	l.home.loop.Post(func() {
-		if err := l.home.loop.AddListener(fd, l, &l.Sock); err != nil {
+		if err := l.home.loop.AddListener(l.fd, l, &l.Sock); err != nil {
 			l.p.log.Error("cannot watch a listener", "address", l.addr.String(), "error", err)
-			unix.Close(fd)
+			unix.Close(l.fd)
 		}
 	})
 }

@@ -203,34 +203,34 @@ func (p *Proxy) routeNamed(name string) *route {
 	return nil
 }
 
-// bound is a listener that does not accept yet.
-type bound struct {
-	l  *listener
-	fd int
-}
-
-// bind opens the addresses that are new, all or none.
-func (p *Proxy) bind(wanted map[string][]int) (map[string]bound, error) {
-	fresh := map[string]bound{}
+// bind opens the addresses that are new, all or none. They do not accept yet.
+func (p *Proxy) bind(wanted map[string][]int) (map[string]*listener, error) {
+	fresh := map[string]*listener{}
+	var leaving []int // :80 may take the port from 127.0.0.1:80
+	for addr, l := range p.listeners {
+		if wanted[addr] == nil {
+			leaving = append(leaving, l.fd)
+		}
+	}
 	for addr, routes := range wanted {
 		if p.listeners[addr] != nil {
 			continue
 		}
-		l, fd, err := listen(p, p.workers[len(fresh)%len(p.workers)], addr)
+		l, err := open(p, p.workers[len(fresh)%len(p.workers)], addr, leaving)
 		if err != nil {
-			for _, b := range fresh {
-				unix.Close(b.fd)
-				b.l.back.close()
+			for _, l := range fresh {
+				unix.Close(l.fd)
+				l.back.close()
 			}
 			return nil, fmt.Errorf("cannot listen on %q (proxy.routes[%s].listen): %w", addr, strconv.Itoa(routes[0]), err)
 		}
-		fresh[addr] = bound{l, fd}
+		fresh[addr] = l
 	}
 	return fresh, nil
 }
 
 // replace puts the new routes in force; nothing can fail any more.
-func (p *Proxy) replace(cfg config.Proxy, wanted map[string][]int, next []*route, secure map[string]*certificates, fresh map[string]bound) {
+func (p *Proxy) replace(cfg config.Proxy, wanted map[string][]int, next []*route, secure map[string]*certificates, fresh map[string]*listener) {
 	p.mu.Lock()
 	old, routes := p.routes, slices.DeleteFunc(slices.Clone(next), func(r *route) bool { return r == nil })
 	p.routes = routes
@@ -241,8 +241,8 @@ func (p *Proxy) replace(cfg config.Proxy, wanted map[string][]int, next []*route
 			delete(p.listeners, addr)
 		}
 	}
-	for addr, b := range fresh {
-		p.listeners[addr] = b.l
+	for addr, l := range fresh {
+		p.listeners[addr] = l
 	}
 	for addr, indexes := range wanted {
 		l := p.listeners[addr]
@@ -267,9 +267,9 @@ func (p *Proxy) replace(cfg config.Proxy, wanted map[string][]int, next []*route
 			p.dismiss(r)
 		}
 	}
-	for _, b := range fresh {
-		b.l.start(b.fd)
-		p.log.Info("listening", "address", b.l.addr.String())
+	for _, l := range fresh {
+		l.start()
+		p.log.Info("listening", "address", l.addr.String())
 	}
 	for _, l := range gone {
 		l.retire()

@@ -296,6 +296,45 @@ func TestBusyPortNamesTheKey(t *testing.T) {
 	}
 }
 
+// A route may go from one address to all of the same port while requests run.
+func TestAnotherAddressOfThePort(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	up := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(begun)
+			<-release
+		}
+		_, _ = io.WriteString(w, "here")
+	})
+	p, url := start(t, config.Route{Upstream: up})
+	port := url[strings.LastIndexByte(url, ':')+1:]
+	got := make(chan string)
+	go func() {
+		body := "no answer"
+		if resp, err := httpClient(t).Get(url + "/slow"); err == nil {
+			b, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			body = string(b)
+		}
+		got <- body
+	}()
+	<-begun
+	for _, listen := range []string{":" + port, "127.0.0.1:" + port, "0.0.0.0:" + port} {
+		if err := p.Apply(config.Proxy{Routes: []config.Route{withDefaults(config.Route{Listen: listen, Upstream: up})}}); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := httpClient(t).Get("http://127.0.0.1:" + port)
+		if err != nil {
+			t.Fatalf("after the change to %s: %v", listen, err)
+		}
+		resp.Body.Close()
+	}
+	close(release)
+	if body := <-got; body != "here" {
+		t.Errorf("the request in flight: got %q", body)
+	}
+}
+
 func TestDrainLosesNothing(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	up := server(t, func(w http.ResponseWriter, r *http.Request) {

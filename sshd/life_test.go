@@ -137,8 +137,16 @@ func TestReloadKeepsSessions(t *testing.T) {
 	s := start(t, conf)
 	c := s.dial()
 	next := conf.SSH
-	next.Listen = "localhost:0"
+	_, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Listen = ":" + port // taken, but by the listener that goes
 	next.PermitLocalForward = nil
+	if got := s.tell("apply " + marshal(t, next)); !strings.HasPrefix(got, "applied <nil>") {
+		t.Fatal(got)
+	}
+	next.Listen = "localhost:0"
 	if got := s.tell("apply " + marshal(t, next)); !strings.HasPrefix(got, "applied <nil>") || strings.HasSuffix(got, s.addr) {
 		t.Fatal(got)
 	}

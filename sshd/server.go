@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/listen"
 	"github.com/inpod/inpod/sshd/wire"
 )
 
@@ -80,36 +81,36 @@ func (s *Server) Apply(cfg config.SSH) error {
 	if s.closed {
 		return nil
 	}
-	listen, why := cfg.Listen, "ssh.listen is off"
-	if listen != config.Off {
+	addr, why := cfg.Listen, "ssh.listen is off"
+	if addr != config.Off {
 		s.passwords.use(cfg.HostKeyDir, cfg.PasswordFile, s.accounts.own().name) // what is kept is a credential too
-		listen, why = s.wanted(&cfg)
+		addr, why = s.wanted(&cfg)
 	}
 	if s.draining {
-		listen = config.Off
+		addr = config.Off
 	}
 	var next net.Listener
-	if listen != config.Off && listen != s.bound {
+	if addr != config.Off && addr != s.bound {
 		var err error
-		next, err = net.Listen("tcp", listen)
+		next, err = listen.Instead(s.ln, addr)
 		if err != nil && cfg.ListenSet {
-			return fmt.Errorf("cannot listen on %q (ssh.listen): %w", listen, err)
+			return fmt.Errorf("cannot listen on %q (ssh.listen): %w", addr, err)
 		}
 		if err != nil {
 			s.log.Warn("going on without ssh; set ssh.listen to another address, or to off", "error", err)
-			listen, why = config.Off, err.Error()
+			addr, why = config.Off, err.Error()
 		}
 	}
 	s.settings.Store(&cfg)
 	s.door.limit(cfg.MaxUnauthenticated, cfg.MaxConnections)
 	s.host.use(cfg.HostKeyDir)
-	if listen == s.bound {
+	if addr == s.bound {
 		return nil
 	}
 	if s.ln != nil {
 		_ = s.ln.Close()
 	}
-	s.ln, s.bound = next, listen
+	s.ln, s.bound = next, addr
 	if next == nil {
 		s.log.Info("ssh is off", "reason", why)
 		return nil

@@ -5,12 +5,13 @@ package archtest
 var table = map[string][]string{
 	"config":            {},
 	"internal/archtest": {},
+	"internal/listen":   {},
 	"internal/proc":     {},
 	"internal/probe":    {"internal/proc"},
 	"internal/trust":    {},
 	"metrics":           {"config"},
 	"models":            {"config", "internal/trust"},
-	"proxy":             {"config", "proxy/http1", "proxy/poll"},
+	"proxy":             {"config", "internal/listen", "proxy/http1", "proxy/poll"},
 	"proxy/http1":       {},
 	"proxy/poll":        {},
 
@@ -19,7 +20,7 @@ var table = map[string][]string{
 	"supervisor":        {"config", "internal/proc", "internal/probe", "supervisor/ini", "supervisor/output"},
 	"supervisor/xmlrpc": {"supervisor", "supervisor/ini"},
 
-	"sshd":       {"config", "sshd/files", "sshd/scp", "sshd/sftp", "sshd/wire"},
+	"sshd":       {"config", "internal/listen", "sshd/files", "sshd/scp", "sshd/sftp", "sshd/wire"},
 	"sshd/files": {},
 	"sshd/scp":   {"sshd/files"},
 	"sshd/sftp":  {"sshd/files"},
@@ -32,8 +33,8 @@ var table = map[string][]string{
 	"boot/hooks":  {"config", "internal/proc"},
 
 	"agent": {
-		"agent/ctl", "boot/blocks", "boot/hooks", "boot/seed", "boot/users", "config", "internal/proc", "internal/probe", "metrics", "models", "proxy",
-		"sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
+		"agent/ctl", "boot/blocks", "boot/hooks", "boot/seed", "boot/users", "config", "internal/listen", "internal/proc", "internal/probe", "metrics",
+		"models", "proxy", "sshd", "supervisor", "supervisor/ini", "supervisor/output", "supervisor/xmlrpc",
 	},
 	"cmd/inpod": {"agent", "agent/ctl", "config", "sshd/files", "sshd/scp", "sshd/sftp"},
 
