@@ -19,7 +19,8 @@ import (
 
 const realIni = `
 [program:jupyter]
-command=/usr/bin/jupyter-notebook --no-browser --allow-root --ip=127.0.0.1 --port=%(ENV_JUPYTER)s --NotebookApp.token=letmein --NotebookApp.base_url=/jupyter --notebook-dir=%(ENV_DIR)s
+; Kernels on sockets: the free ports that Jupyter would choose may be another test's by the time the kernel takes them.
+command=/usr/bin/jupyter-notebook --no-browser --allow-root --KernelManager.transport=ipc --ip=127.0.0.1 --port=%(ENV_JUPYTER)s --NotebookApp.token=letmein --NotebookApp.base_url=/jupyter --notebook-dir=%(ENV_DIR)s
 environment=HOME="%(ENV_DIR)s",IPYTHONDIR="%(ENV_DIR)s/.ipython",JUPYTER_RUNTIME_DIR="%(ENV_DIR)s/run",JUPYTER_CONFIG_DIR="%(ENV_DIR)s/.jupyter"
 [program:gunicorn]
 command=/usr/bin/gunicorn --workers 1 --threads 4 --bind 127.0.0.1:%(ENV_GUNICORN)s flaskapp:app
