@@ -25,22 +25,25 @@ def create_app(path=digits.MODEL):
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     loaded = {}
+    ready = threading.Event()
 
     def load():
         loaded["model"] = digits.Model(path)
+        ready.set()
 
     # Big models take minutes to load; /health has to answer meanwhile.
     threading.Thread(target=load, daemon=True).start()
 
     @app.get("/health")
     def health():
-        if "model" in loaded:
+        if ready.is_set():
             return answer({"health": "true"})
         return answer({"health": "false"}, 503)
 
     @app.post("/")
     def predict():
-        if "model" not in loaded:
+        # /health asked one worker; another may be a moment behind.
+        if not ready.wait(30):
             return answer({"error": "the model is still loading"}, 503)
         picture = request.files.get("images")
         if picture is None:
