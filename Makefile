@@ -53,7 +53,9 @@ e2e-kube: build injector ## Bring up a real Kubernetes, inject, update, drain an
 	hack/kube.sh build
 	hack/kube.sh images
 	@$(GO) vet -tags kube ./e2e/kube
-	@hack/kube.sh run $(GO) tool gotestsum --format testname --format-icons text --hide-summary skipped -- -tags kube -count 1 -timeout 30m ./e2e/kube
+	@rm -f bin/kube/report
+	@code=0; KUBE_REPORT=$(CURDIR)/bin/kube/report hack/kube.sh run $(GO) tool gotestsum --format testname --format-icons text \
+		--hide-summary skipped -- -tags kube -count 1 -timeout 30m ./e2e/kube || code=$$?; cat bin/kube/report; exit $$code
 
 demo: ## Run a real model server under inpod and send it a picture (DEMO_ONCE=1: do not stay)
 	@hack/install.sh demo

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -140,13 +141,32 @@ func (p *page) try(result any, method string, params map[string]any) error {
 	}
 }
 
-// navigate goes to url.
-func (p *page) navigate(url string) {
+const networkChanged = "net::ERR_NETWORK_CHANGED"
+
+// visit begins to load url, and tells whether it may come to something.
+func (p *page) visit(url string) bool {
 	p.t.Helper()
 	var went struct{ ErrorText string }
 	p.call(&went, "Page.navigate", map[string]any{"url": url})
-	if went.ErrorText != "" {
+	if went.ErrorText != "" && went.ErrorText != networkChanged {
 		p.t.Fatalf("%s: %s", url, went.ErrorText)
+	}
+	return went.ErrorText == ""
+}
+
+// load goes to url and waits until the expression is "true" there. Chromium gives up what it loads when an interface of the machine
+// comes or goes, as those of other tests' containers do; then the page is loaded again.
+func (p *page) load(ctx context.Context, url, expression string) {
+	p.t.Helper()
+	for {
+		begin := len(p.events)
+		p.visit("about:blank") // a mere #fragment would load nothing
+		vain := func() bool {
+			return slices.ContainsFunc(p.events[begin:], func(e string) bool { return strings.Contains(e, networkChanged) })
+		}
+		if p.visit(url) && p.poll(ctx, expression, vain) {
+			return
+		}
 	}
 }
 
@@ -172,13 +192,22 @@ func (p *page) eval(expression string) (string, error) {
 // until polls an expression until it is "true": what a page does cannot be awaited from outside.
 func (p *page) until(ctx context.Context, expression string) {
 	p.t.Helper()
+	p.poll(ctx, expression, func() bool { return false })
+}
+
+// poll does that, and returns false as soon as it is in vain.
+func (p *page) poll(ctx context.Context, expression string, vain func() bool) bool {
+	p.t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	last := ""
 	for {
 		got, err := p.eval(expression)
 		if got == "true" {
-			return
+			return true
+		}
+		if vain() {
+			return false
 		}
 		last = fmt.Sprint(got, " ", err)
 		select {

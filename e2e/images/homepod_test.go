@@ -126,11 +126,8 @@ func testHomepodPage(t *testing.T, c *container) {
 	defer cancel()
 	p := openPage(t, ctx)
 	// Without a password the page asks for it.
-	p.navigate(c.url(7030, "/"))
-	p.until(ctx, `!!document.querySelector("#noVNC_credentials_dlg.noVNC_open")`)
-	p.navigate("about:blank")
-	p.navigate(c.url(7030, "/#password="+homepodPassword))
-	p.until(ctx, `document.documentElement.classList.contains("noVNC_connected")`)
+	p.load(ctx, c.url(7030, "/"), `!!document.querySelector("#noVNC_credentials_dlg.noVNC_open")`)
+	p.load(ctx, c.url(7030, "/#password="+homepodPassword), `document.documentElement.classList.contains("noVNC_connected")`)
 	await(t, "the desktop on the page", func() bool { return len(colours(p.screenshot("homepod"))) > homepodColours })
 	// xterm opened with the focus. What is typed goes from the browser through route, WebSocket and VNC to its shell.
 	p.until(ctx, `document.querySelector("canvas").focus(), document.activeElement.tagName == "CANVAS"`)

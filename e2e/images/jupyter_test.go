@@ -189,11 +189,9 @@ func testJupyterPage(t *testing.T, c *container) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	p := openPage(t, ctx)
-	p.navigate(c.url(8888, "/jupyter/?token="+jupyterToken))
-	p.until(ctx, `[...document.querySelectorAll(".item_name")].some(e => e.textContent == "by-sftp.txt")`)
+	p.load(ctx, c.url(8888, "/jupyter/?token="+jupyterToken), `[...document.querySelectorAll(".item_name")].some(e => e.textContent == "by-sftp.txt")`)
 	p.screenshot("jupyter-tree")
-	p.navigate(c.url(8888, "/jupyter/notebooks/book.ipynb"))
-	p.until(ctx, `typeof Jupyter == "object" && !!Jupyter.notebook && !!Jupyter.notebook.kernel && Jupyter.notebook.kernel.is_connected()`)
+	p.load(ctx, c.url(8888, "/jupyter/notebooks/book.ipynb"), `typeof Jupyter == "object" && !!Jupyter.notebook && !!Jupyter.notebook.kernel && Jupyter.notebook.kernel.is_connected()`)
 	if _, err := p.eval(`Jupyter.notebook.clear_all_output(), Jupyter.notebook.execute_all_cells()`); err != nil {
 		t.Fatal(err)
 	}
@@ -215,8 +213,7 @@ func TestJupyterPlainUser(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	p := openPage(t, ctx)
-	p.navigate(c.url(8888, "/jupyter/?token="+jupyterToken))
-	p.until(ctx, `document.querySelector("#tabs").textContent.includes("文件")`)
+	p.load(ctx, c.url(8888, "/jupyter/?token="+jupyterToken), `document.querySelector("#tabs").textContent.includes("文件")`)
 	// The stylesheet of the dark theme turns everything round.
 	p.until(ctx, `getComputedStyle(document.documentElement).filter.includes("invert")`)
 	picture := p.screenshot("jupyter-dark")

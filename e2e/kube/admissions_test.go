@@ -50,16 +50,18 @@ func TestAdmissions(t *testing.T) {
 	wg.Wait()
 	slices.Sort(labelled.Took)
 	end := measure(t)
-	t.Logf("client, pods with the label: %s", labelled)
-	t.Logf("client, pods without:        %s", others)
-	t.Logf("API server, the webhook:     %s", seconds(end.api.Since(start.api)))
-	t.Logf("injector, reviews:           %s", seconds(end.reviews.Since(start.reviews)))
+	var told strings.Builder
+	defer func() { report(t, told.String()) }()
+	fmt.Fprintf(&told, "client, pods with the label: %s\n", labelled)
+	fmt.Fprintf(&told, "client, pods without:        %s\n", others)
+	fmt.Fprintf(&told, "API server, the webhook:     %s\n", seconds(end.api.Since(start.api)))
+	fmt.Fprintf(&told, "injector, reviews:           %s\n", seconds(end.reviews.Since(start.reviews)))
 	if n := end.api.Since(start.api).Count(); n != 2000 {
 		t.Errorf("2,000 pods were reviewed %.0f times", n)
 	}
 	for ip, after := range end.process {
 		before, middle := start.process[ip], half.process[ip]
-		t.Logf("replica %s: %.1f, %.1f, %.1f MB; %.0f, %.0f, %.0f goroutines; %.1f s of CPU; before, after 1,000, after 2,000", ip,
+		fmt.Fprintf(&told, "replica %s: %.1f, %.1f, %.1f MB; %.0f, %.0f, %.0f goroutines; %.1f s of CPU; before, after 1,000, after 2,000\n", ip,
 			before.resident/1e6, middle.resident/1e6, after.resident/1e6, before.goroutines, middle.goroutines, after.goroutines, after.cpu-before.cpu)
 		if middle.resident == 0 || after.resident > middle.resident+32e6 || after.goroutines > middle.goroutines+50 {
 			t.Errorf("replica %s grows", ip)

@@ -79,6 +79,20 @@ func run(stdin, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// report tells figures: in the test's log, and in the file $KUBE_REPORT, which make e2e-kube shows at its end.
+func report(t *testing.T, text string) {
+	t.Helper()
+	t.Log(text)
+	if path := os.Getenv("KUBE_REPORT"); path != "" {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fmt.Fprintf(f, "%s\n%s\n", t.Name(), text)
+	}
+}
+
 // failure is a command that ended with another exit code than 0.
 type failure struct {
 	argv []string

@@ -45,7 +45,7 @@ func TestRolling(t *testing.T) {
 			}
 		})
 	}
-	t.Log("\n" + table(halves))
+	report(t, "\n"+table(halves))
 }
 
 // rolling is a Deployment under load, with inpod or without.
