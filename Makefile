@@ -25,7 +25,7 @@ cross: ## Build bin/inpod-linux-amd64 and bin/inpod-linux-arm64
 	GOOS=linux GOARCH=amd64 $(BUILD) -o bin/inpod-linux-amd64 ./cmd/inpod
 	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/inpod-linux-arm64 ./cmd/inpod
 
-## Build every image of images/ with docker (BASE_IMAGE=debian:12-slim, IMAGES="digits jupyter")
+images: build ## Build every image of images/ with docker (BASE_IMAGE=debian:12-slim, IMAGES="digits jupyter")
 	@hack/images.sh $(IMAGES)
 
 image-lint: ## Hold the Dockerfiles, and the images that were built, against the rules of images/README.md

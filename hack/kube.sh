@@ -259,14 +259,19 @@ load() {
     done
 }
 
+child='' # the command of run
+ended() {
+    local code=$?
+    [ -z "$child" ] || kill "$child" 2>/dev/null || true
+    down
+    exit "$code"
+}
 run() {
     if pid >/dev/null; then
         enter "$@"
         exit
     fi
-    local child=''
-    # shellcheck disable=SC2154 # code is the trap's own
-    trap 'code=$?; [ -z "$child" ] || kill "$child" 2>/dev/null; down; exit "$code"' EXIT
+    trap ended EXIT
     trap 'exit 143' TERM
     trap 'exit 130' INT
     trap 'exit 129' HUP

@@ -138,13 +138,15 @@ func TestWebhook(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.stage(t, "ExpiredInService", h.expires, refused, unchanged)
+	// Refused are requests that the API server finishes while it does not listen any more, where the replica that it asks has
+	// not met the namespace before: its settings cannot be read.
 	h.stage(t, "APIServerRestarted", func(ns *namespace) {
 		noRestart(ns.t, func() {
 			restartAPIServer(ns.t)
 			ns.kubectl("scale", "deployment/labelled", "--replicas", "3")
 			ns.rollout("deployment/labelled")
 		})
-	}, away)
+	}, away, refused)
 	h.stage(t, "BothKilled", func(ns *namespace) {
 		var names []string
 		for _, pod := range replicas(ns.t) {
