@@ -152,7 +152,12 @@ func (b *bench) sshServer(ctx context.Context, name string) (*sshServer, error) 
 	}
 	srv := &sshServer{name: name, port: port, user: me.Username, dir: dir}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "LANG=C.UTF-8"}
-	if srv.daemon, err = lab.Start(dir, env, argv...); err != nil {
+	// Its log is not beside the files that it watches: inpod would look at them with each line.
+	logs := filepath.Join(dir, "logs")
+	if err := os.Mkdir(logs, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make a directory: %w", err)
+	}
+	if srv.daemon, err = lab.StartAs(dir, filepath.Join(logs, "daemon.out"), env, argv...); err != nil {
 		return nil, err
 	}
 	if !lab.Until(20*time.Second, func() bool { return srv.answers() || srv.daemon.Exited() }) || srv.daemon.Exited() {
