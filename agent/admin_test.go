@@ -41,9 +41,10 @@ func TestHealth(t *testing.T) {
 			t.Errorf("starting: GET %s: got %d %q, want %d %q", tt.path, resp.StatusCode, body, tt.status, tt.body)
 		}
 	}
-	if _, body := a.do(false, "GET", "/readyz?verbose"); !strings.HasPrefix(body, "[-]phase failed: the pod is starting\n[-]program/gate failed: ") || !strings.HasSuffix(body, "\n[+]config ok\nreadyz check failed\n") {
-		t.Errorf("starting: /readyz?verbose:\n%s", body)
-	}
+	poll(t, "the program that is not ready", func() bool { // before that its start
+		_, body := a.do(false, "GET", "/readyz?verbose")
+		return strings.HasPrefix(body, "[-]phase failed: the pod is starting\n[-]program/gate failed: ") && strings.HasSuffix(body, "\n[+]config ok\nreadyz check failed\n")
+	})
 	write(t, dir+"/open", "")
 	a.stdout.wait(t, `"to":"ready"`)
 	for _, tt := range []struct{ path, body string }{
