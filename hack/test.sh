@@ -56,13 +56,13 @@ CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/bin/
 go build -race -trimpath -buildvcs=false -o "$work/bin/inpod-race" ./cmd/inpod
 chmod -R a+rX "$work"
 
-# Called by gotestsum: run.sh [COMMAND that changes the user…], prints the events of every package. Most tests wait for most of
-# their time, so that more packages than cores may run at once; go test does the same, with as many as cores.
+# Called by gotestsum: run.sh [COMMAND that changes the user…], prints the events of every package. As many packages at
+# once as there are cores, as go test does, but for the first.
 cat >"$work/run.sh" <<'RUN'
 #!/bin/bash
 failed=0
 xargs -r -L 1 "$WORK/one.sh" "$@" <"$WORK/list.alone" || failed=1
-xargs -r -L 1 -P "$(($(nproc) + 1))" "$WORK/one.sh" "$@" <"$WORK/list.beside" || failed=1
+xargs -r -L 1 -P "$(nproc)" "$WORK/one.sh" "$@" <"$WORK/list.beside" || failed=1
 exit "$failed"
 RUN
 cat >"$work/one.sh" <<'ONE'
