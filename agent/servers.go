@@ -178,9 +178,9 @@ func inetKey(i ini.InetServer) string { return net.JoinHostPort(i.Host, strconv.
 // an error what was closed is had back by listening for the old configuration.
 func (s *servers) listenPrograms(c *ini.Config) error {
 	wanted := map[string]func() error{}
-	open := func(key, what string, listen func() (net.Listener, error)) {
+	open := func(key, what string, bind func() (net.Listener, error)) {
 		wanted[key] = func() error {
-			ln, err := listen()
+			ln, err := bind()
 			if err != nil {
 				return fmt.Errorf("cannot listen for [%s]: %w", what, err)
 			}
@@ -205,11 +205,11 @@ func (s *servers) listenPrograms(c *ini.Config) error {
 			delete(s.programs, key)
 		}
 	}
-	for key, listen := range wanted {
+	for key, bind := range wanted {
 		if s.programs[key] != nil {
 			continue
 		}
-		if err := listen(); err != nil {
+		if err := bind(); err != nil {
 			return err
 		}
 	}
