@@ -15,15 +15,23 @@ import (
 
 var modes = []string{"wrap", "sidecar"}
 
-// kubectl's own tools see the container as they did without inpod: its output, its files, its standard input.
-func TestKubectl(t *testing.T) {
+// inModes runs a test once for each mode, side by side with all others, in a namespace whose pods end soon.
+func inModes(t *testing.T, test func(t *testing.T, mode string, ns *namespace)) {
 	t.Parallel()
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			ns := newNamespace(t)
 			soon(ns)
-			ns.apply(fmt.Sprintf(`
+			test(t, mode, ns)
+		})
+	}
+}
+
+// kubectl's own tools see the container as they did without inpod: its output, its files, its standard input.
+func TestKubectl(t *testing.T) {
+	inModes(t, func(t *testing.T, mode string, ns *namespace) {
+		ns.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata: {name: tools, labels: {app: tools, inpod.dev/inject: %s}, annotations: {inpod.dev/port: "8000", inpod.dev/health: "off"}}
@@ -36,68 +44,62 @@ spec:
     command: [bash, -c, 'echo the output; echo the errors >&2; while read -r line; do echo "heard $line"; done']
     ports: [{containerPort: 8000}]
 `, mode))
-			ns.wait("pod/tools", "condition=Ready")
-			if got := ns.kubectl("logs", "tools"); !strings.Contains(got, "the output\n") || !strings.Contains(got, "the errors\n") {
-				t.Errorf("kubectl logs:\n%s", got)
-			}
-			if got := ns.kubectl("exec", "tools", "--", "id", "-u"); got != "1000\n" {
-				t.Errorf("kubectl exec: %q", got)
-			}
-			_, err := ns.try("", "exec", "tools", "--", "bash", "-c", "exit 7")
-			if err == nil || !strings.Contains(err.Error(), "exit code 7") {
-				t.Errorf("kubectl exec of what exits with 7: %v", err)
-			}
+		ns.wait("pod/tools", "condition=Ready")
+		if got := ns.kubectl("logs", "tools"); !strings.Contains(got, "the output\n") || !strings.Contains(got, "the errors\n") {
+			t.Errorf("kubectl logs:\n%s", got)
+		}
+		if got := ns.kubectl("exec", "tools", "--", "id", "-u"); got != "1000\n" {
+			t.Errorf("kubectl exec: %q", got)
+		}
+		_, err := ns.try("", "exec", "tools", "--", "bash", "-c", "exit 7")
+		if err == nil || !strings.Contains(err.Error(), "exit code 7") {
+			t.Errorf("kubectl exec of what exits with 7: %v", err)
+		}
 
-			dir := t.TempDir()
-			sent, back := filepath.Join(dir, "sent"), filepath.Join(dir, "back")
-			if err := os.WriteFile(sent, []byte(strings.Repeat("a file\n", 100_000)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			ns.kubectl("cp", sent, "tools:/tmp/there")
-			ns.kubectl("cp", "tools:/tmp/there", back)
-			if got, err := os.ReadFile(back); err != nil || string(got) != strings.Repeat("a file\n", 100_000) {
-				t.Errorf("kubectl cp: %d bytes came back, %v", len(got), err)
-			}
+		dir := t.TempDir()
+		sent, back := filepath.Join(dir, "sent"), filepath.Join(dir, "back")
+		if err := os.WriteFile(sent, []byte(strings.Repeat("a file\n", 100_000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ns.kubectl("cp", sent, "tools:/tmp/there")
+		ns.kubectl("cp", "tools:/tmp/there", back)
+		if got, err := os.ReadFile(back); err != nil || string(got) != strings.Repeat("a file\n", 100_000) {
+			t.Errorf("kubectl cp: %d bytes came back, %v", len(got), err)
+		}
 
-			attach := exec.Command("kubectl", "--namespace", ns.name, "attach", "tools", "-i", "-c", "main")
-			in, err := attach.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := attach.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				_ = attach.Process.Kill()
-				_ = attach.Wait()
-			}()
-			_, _ = fmt.Fprintln(in, "who is there")
-			eventually(t, "what is written to kubectl attach arrives", func() bool {
-				return strings.Contains(ns.kubectl("logs", "tools"), "heard who is there\n")
-			})
-
-			// An ephemeral container is put into the pod by an update, which the webhook must not be asked about.
-			ns.kubectl("debug", "tools", "--image", "inpod-test/digits:plain", "--target", "main", "--container", "debug",
-				"--", "bash", "-c", "cat /proc/1/cmdline | tr '\\0' ' '; echo; sleep 600")
-			eventually(t, "kubectl debug sees the container's processes", func() bool {
-				got, err := ns.try("", "logs", "tools", "-c", "debug")
-				want := map[string]string{"wrap": "/opt/inpod/inpod run -- bash -c", "sidecar": "bash -c echo the output"}[mode]
-				return err == nil && strings.Contains(got, want)
-			})
+		attach := exec.Command("kubectl", "--namespace", ns.name, "attach", "tools", "-i", "-c", "main")
+		in, err := attach.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := attach.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			_ = attach.Process.Kill()
+			_ = attach.Wait()
+		}()
+		_, _ = fmt.Fprintln(in, "who is there")
+		eventually(t, "what is written to kubectl attach arrives", func() bool {
+			return strings.Contains(ns.kubectl("logs", "tools"), "heard who is there\n")
 		})
-	}
+
+		// An ephemeral container is put into the pod by an update, which the webhook must not be asked about.
+		ns.kubectl("debug", "tools", "--image", "inpod-test/digits:plain", "--target", "main", "--container", "debug",
+			"--", "bash", "-c", "cat /proc/1/cmdline | tr '\\0' ' '; echo; sleep 600")
+		eventually(t, "kubectl debug sees the container's processes", func() bool {
+			got, err := ns.try("", "logs", "tools", "-c", "debug")
+			want := map[string]string{"wrap": "/opt/inpod/inpod run -- bash -c", "sidecar": "bash -c echo the output"}[mode]
+			return err == nil && strings.Contains(got, want)
+		})
+	})
 }
 
 // What the user has in the pod beside the container: init containers and sidecars run before, in their order, and not through inpod;
 // other containers are as they were.
 func TestNeighbours(t *testing.T) {
-	t.Parallel()
-	for _, mode := range modes {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			ns := newNamespace(t)
-			soon(ns)
-			ns.apply(fmt.Sprintf(`
+	inModes(t, func(t *testing.T, mode string, ns *namespace) {
+		ns.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata:
@@ -131,50 +133,44 @@ spec:
     command: [bash, -c, 'echo server >>/shared/order; exec python3 -m http.server 8000 --directory /shared']
     ports: [{containerPort: 8000}]
 `, mode))
-			ns.wait("pod/many", "condition=Ready")
-			p := ns.injected("app=many", mode)
-			want := "first helper last inpod-install inpod-redirect"
-			if mode == "sidecar" {
-				want += " inpod"
+		ns.wait("pod/many", "condition=Ready")
+		p := ns.injected("app=many", mode)
+		want := "first helper last inpod-install inpod-redirect"
+		if mode == "sidecar" {
+			want += " inpod"
+		}
+		if got := strings.Join(p.initNames(), " "); got != want {
+			t.Errorf("init containers: got %s, want %s", got, want)
+		}
+		for _, c := range p.Spec.Containers {
+			if wrapped := c.Command[0] == "/opt/inpod/inpod"; wrapped != (c.Name == "server" && mode == "wrap") {
+				t.Errorf("container %s starts %q", c.Name, c.Command)
 			}
-			if got := strings.Join(p.initNames(), " "); got != want {
-				t.Errorf("init containers: got %s, want %s", got, want)
+		}
+		before := requests(t, p)
+		ask := func(port string) (int, string) {
+			return get("http://" + net.JoinHostPort(p.Status.PodIP, port) + "/order")
+		}
+		code, order := ask("8000")
+		if want := "first\nhelper\nlast saw first helper \nserver\n"; code != http.StatusOK || order != want {
+			t.Errorf("the order: %d %q, want %q", code, order, want)
+		}
+		for _, port := range []string{"7000", "9000", "8000"} {
+			if code, _ := ask(port); code != http.StatusOK {
+				t.Errorf("port %s: %d", port, code)
 			}
-			for _, c := range p.Spec.Containers {
-				if wrapped := c.Command[0] == "/opt/inpod/inpod"; wrapped != (c.Name == "server" && mode == "wrap") {
-					t.Errorf("container %s starts %q", c.Name, c.Command)
-				}
-			}
-			before := requests(t, p)
-			ask := func(port string) (int, string) {
-				return get("http://" + net.JoinHostPort(p.Status.PodIP, port) + "/order")
-			}
-			code, order := ask("8000")
-			if want := "first\nhelper\nlast saw first helper \nserver\n"; code != http.StatusOK || order != want {
-				t.Errorf("the order: %d %q, want %q", code, order, want)
-			}
-			for _, port := range []string{"7000", "9000", "8000"} {
-				if code, _ := ask(port); code != http.StatusOK {
-					t.Errorf("port %s: %d", port, code)
-				}
-			}
-			eventually(t, "the requests to port 8000 are counted", func() bool { return requests(t, p) >= before+2 })
-			if got := requests(t, p); got != before+2 {
-				t.Errorf("requests through inpod: %v, then %v; ports 7000 and 9000 are none of its", before, got)
-			}
-		})
-	}
+		}
+		eventually(t, "the requests to port 8000 are counted", func() bool { return requests(t, p) >= before+2 })
+		if got := requests(t, p); got != before+2 {
+			t.Errorf("requests through inpod: %v, then %v; ports 7000 and 9000 are none of its", before, got)
+		}
+	})
 }
 
 // A pod that is locked down runs as before: a user of its own, nothing writable but its volumes, in the QoS class Guaranteed.
 func TestLockedDown(t *testing.T) {
-	t.Parallel()
-	for _, mode := range modes {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			ns := newNamespace(t)
-			soon(ns)
-			ns.apply(fmt.Sprintf(`
+	inModes(t, func(t *testing.T, mode string, ns *namespace) {
+		ns.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata:
@@ -194,21 +190,20 @@ spec:
     volumeMounts: [{name: data, mountPath: /data}]
     resources: {limits: {cpu: 200m, memory: 200Mi}}
 `, mode))
-			ns.wait("pod/locked", "condition=Ready")
-			p := ns.injected("app=locked", mode)
-			if p.Status.QosClass != "Guaranteed" {
-				t.Errorf("QoS class %s", p.Status.QosClass)
-			}
-			const look = `id -u; id -g; touch /data/mine; stat -c '%u %g' /data/mine; touch /tmp/not 2>/dev/null || echo read-only`
-			if got, want := ns.kubectl("exec", "locked", "-c", "main", "--", "bash", "-c", look), "4321\n4322\n4321 4323\nread-only\n"; got != want {
-				t.Errorf("in the container: got %q, want %q", got, want)
-			}
-			passes(t, p, func() bool {
-				code, body := get("http://" + net.JoinHostPort(p.Status.PodIP, "8000") + "/")
-				return code == http.StatusOK && strings.Contains(body, "mine")
-			})
+		ns.wait("pod/locked", "condition=Ready")
+		p := ns.injected("app=locked", mode)
+		if p.Status.QosClass != "Guaranteed" {
+			t.Errorf("QoS class %s", p.Status.QosClass)
+		}
+		const look = `id -u; id -g; touch /data/mine; stat -c '%u %g' /data/mine; touch /tmp/not 2>/dev/null || echo read-only`
+		if got, want := ns.kubectl("exec", "locked", "-c", "main", "--", "bash", "-c", look), "4321\n4322\n4321 4323\nread-only\n"; got != want {
+			t.Errorf("in the container: got %q, want %q", got, want)
+		}
+		passes(t, p, func() bool {
+			code, body := get("http://" + net.JoinHostPort(p.Status.PodIP, "8000") + "/")
+			return code == http.StatusOK && strings.Contains(body, "mine")
 		})
-	}
+	})
 }
 
 // Namespaces that enforce a Pod Security level admit what is injected, unless it is the redirect.

@@ -14,13 +14,8 @@ import (
 // Probes keep their meaning: readiness that fails takes the pod out of the Service and restarts nothing, a full queue does neither,
 // liveness that fails restarts the server.
 func TestProbes(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []string{"wrap", "sidecar"} {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			ns := newNamespace(t)
-			soon(ns)
-			ns.apply(fmt.Sprintf(`
+	inModes(t, func(t *testing.T, mode string, ns *namespace) {
+		ns.apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata:
@@ -45,13 +40,12 @@ spec:
   selector: {app: server}
   ports: [{port: 80, targetPort: 8000}]
 `, mode, quote(probed)))
-			ns.wait("pod/server", "condition=Ready")
-			p := &probedServer{namespace: ns, pod: ns.injected("app=server", mode)}
-			p.unready(t)
-			p.full(t)
-			p.dead(t)
-		})
-	}
+		ns.wait("pod/server", "condition=Ready")
+		p := &probedServer{namespace: ns, pod: ns.injected("app=server", mode)}
+		p.unready(t)
+		p.full(t)
+		p.dead(t)
+	})
 }
 
 // probed answers probes as files of its container say, and counts them. /hold answers when there is the file go.
