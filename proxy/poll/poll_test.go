@@ -161,41 +161,51 @@ func TestEventsOfAClosedSocketAreDropped(t *testing.T) {
 	l := running(t, nil)
 	a, b := pair(t)
 	c, d := pair(t)
-	defer unix.Close(b)
-	defer unix.Close(d)
-	var stale atomic.Bool
-	first, second := &peer{}, &peer{}
-	both := func(other *peer) func() {
+	spare, quiet := pair(t)
+	for _, fd := range []int{b, d, spare, quiet} {
+		defer unix.Close(fd)
+	}
+	var first, second, heir peer
+	var reads atomic.Int32
+	heir.event = func() {
+		if heir.In {
+			t.Error("the heir of a descriptor got the event of the closed socket")
+		}
+	}
+	// replace closes other, whose event waits in the same round, and gives its descriptor to heir.
+	took := make(chan bool, 2)
+	replace := func(self, other *peer) func() {
 		return func() {
-			if other.FD() >= 0 {
-				other.Close()
-			} else if !first.In && !second.In {
-				stale.Store(true)
+			if !self.In {
+				return
 			}
+			reads.Add(1)
+			old := other.FD()
+			other.Close()
+			fd, err := unix.Dup(spare)
+			took <- err == nil && fd == old && l.Add(fd, &heir, &heir.Sock) == nil
 		}
 	}
 	on(l, func() {
-		if l.Add(a, first, &first.Sock) != nil || l.Add(c, second, &second.Sock) != nil {
+		if l.Add(a, &first, &first.Sock) != nil || l.Add(c, &second, &second.Sock) != nil {
 			t.Error("cannot add")
 		}
-	})
-	on(l, func() {
-		first.event, second.event = both(second), both(first)
-		for _, fd := range []int{b, d} {
+		first.event, second.event = replace(&first, &second), replace(&second, &first)
+		for _, fd := range []int{b, d} { // before the next round, which has both events
 			_, _ = unix.Write(fd, []byte("x"))
 		}
 	})
-	on(l, func() {})
-	on(l, func() {
-		if n := (first.FD() >= 0) != (second.FD() >= 0); !n {
-			t.Errorf("got %d and %d, want that the first event closed the other socket", first.FD(), second.FD())
+	if !<-took {
+		t.Fatal("the descriptor could not be used again")
+	}
+	on(l, func() { // after that round
+		if n := reads.Load(); n != 1 {
+			t.Errorf("%d sockets had an event, want 1: the other was closed", n)
 		}
+		heir.Close()
 		first.Close()
 		second.Close()
 	})
-	if stale.Load() {
-		t.Error("a closed socket's event was delivered")
-	}
 }
 
 func TestPanicCostsOneSocket(t *testing.T) {
