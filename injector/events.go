@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,7 +44,7 @@ func (r *Recorder) Tell(about corev1.ObjectReference, warning bool, reason Reaso
 		kind = corev1.EventTypeWarning
 	}
 	if len(text) > maxEvent {
-		text = text[:maxEvent-len("…")] + "…"
+		text = strings.ToValidUTF8(text[:maxEvent-len("…")], "") + "…"
 	}
 	sum := sha256.Sum256([]byte(string(about.UID) + about.Kind + about.Name + string(reason) + text))
 	now := metav1.Now()

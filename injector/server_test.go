@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -269,7 +270,7 @@ func TestRecorder(t *testing.T) {
 	r := NewRecorder(client, slog.New(slog.DiscardHandler), m)
 	about := corev1.ObjectReference{Kind: "ReplicaSet", Namespace: "team", Name: "web", UID: "u1"}
 	for range 3 {
-		r.Tell(about, true, NoCommand, strings.Repeat("x", 5000))
+		r.Tell(about, true, NoCommand, "xx"+strings.Repeat("…", 2000)) // which does not end with a whole one at maxEvent
 	}
 	r.Tell(about, false, "Injected", "done")
 	watch, err := client.CoreV1().Events("team").Watch(t.Context(), metav1.ListOptions{})
@@ -292,7 +293,7 @@ func TestRecorder(t *testing.T) {
 		t.Fatalf("%d Events, %v; want 2", len(list.Items), err)
 	}
 	for _, e := range list.Items {
-		if len(e.Message) > maxEvent || e.Reason == "" || e.InvolvedObject != about || e.Source.Component == "" {
+		if len(e.Message) > maxEvent || !utf8.ValidString(e.Message) || e.Reason == "" || e.InvolvedObject != about || e.Source.Component == "" {
 			t.Errorf("got %+v", e)
 		}
 	}
