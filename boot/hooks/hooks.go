@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -132,7 +133,11 @@ func (r *Runner) spec(h config.Hook) (proc.Spec, error) {
 	if len(argv) == 0 {
 		return proc.Spec{}, errors.New("cannot run an empty command")
 	}
-	path, err := proc.LookPath(argv[0], cmp.Or(lookup(r.Env, "PATH"), defaultPath))
+	name := argv[0]
+	if strings.Contains(name, "/") && h.Directory != "" && !filepath.IsAbs(name) {
+		name = filepath.Join(h.Directory, name)
+	}
+	path, err := proc.LookPath(name, cmp.Or(lookup(r.Env, "PATH"), defaultPath))
 	if err != nil {
 		return proc.Spec{}, err
 	}

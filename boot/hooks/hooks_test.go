@@ -75,6 +75,7 @@ func TestRun(t *testing.T) {
 		"words":        {config.Hook{Command: []string{"echo", "a  b", "$GREETING"}}, 0, "", []string{`line="a  b $GREETING"`}},
 		"missing":      {config.Hook{Command: []string{"nosuchcommand"}}, -1, "can't find command 'nosuchcommand'", nil},
 		"directory":    {config.Hook{Command: []string{"pwd"}, Directory: "/usr"}, 0, "", []string{"line=/usr"}},
+		"path in it":   {config.Hook{Command: []string{"./sh", "-c", "pwd; echo $0"}, Directory: "/bin"}, 0, "", []string{"line=./sh"}},
 		"no directory": {config.Hook{Command: []string{"pwd"}, Directory: "/nosuch"}, -1, "no such file or directory", nil},
 		"no user":      {config.Hook{Command: []string{"pwd"}, User: "nosuch"}, -1, `cannot run as "nosuch": no such user`, nil},
 		"long line":    {config.Hook{Command: line("head -c 40000 /dev/zero | tr '\\0' x; echo; echo end")}, 0, "", []string{"line=end"}},
