@@ -65,7 +65,7 @@ func reexec(t *testing.T, mode string, argv ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	argv = append(argv, self)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), modeEnv+"="+mode)
@@ -196,7 +196,7 @@ func startPatiently(r *Reaper, spec Spec) (*Process, error) {
 
 // judgeEnd waits for the last orphan and then looks for what must not be there.
 func judgeEnd(r *Reaper, started, orphans uint64) (faults []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	event, stop := r.watch()
 	defer stop()

@@ -112,7 +112,7 @@ func TestLeftoversWaitEndsWithContext(t *testing.T) {
 	}
 	select {
 	case <-event:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("got no event for an adopted process that ended")
 	}
 	if !p.groupGone {
@@ -210,50 +210,56 @@ func stopRestMain() int {
 		fmt.Println(err)
 		return 1
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	// Those for which SIGTERM is enough end by it, however late they hear of it; for the others the grace must end.
+	tame := []string{"echo x; exec sleep 1000", "echo x; kill -STOP $$; sleep 1000", "(sleep 1000 & echo x); exit 0"}
+	for _, p := range stopRestOf(ctx, r, time.Hour, tame) {
+		if st := p.Status(); st.Signal != syscall.SIGTERM && st.Code != 0 {
+			fmt.Printf("got %v, want SIGTERM to be enough\n", st)
+		}
+	}
+	stopRestOf(ctx, r, 100*time.Millisecond, append(tame,
+		"trap '' TERM; echo x; sleep 1000; sleep 1000",
+		"setsid sh -c 'trap \"\" TERM; sleep 1000 & echo x; wait' & wait"))
+	if err := r.StopRest(ctx, time.Hour); err != nil {
+		fmt.Println(err)
+	}
+	return 0
+}
+
+// stopRestOf starts scripts, each of which says x, has them ended, and prints what is wrong.
+func stopRestOf(ctx context.Context, r *Reaper, grace time.Duration, scripts []string) (started []*Process) {
 	rd, wr, err := os.Pipe()
 	if err != nil {
 		fmt.Println(err)
-		return 1
+		return nil
 	}
-	var started []*Process
-	for _, script := range []string{
-		"echo x; exec sleep 1000",
-		"trap '' TERM; echo x; sleep 1000; sleep 1000",
-		"setsid sh -c 'trap \"\" TERM; sleep 1000 & echo x; wait' & wait",
-		"(sleep 1000 & echo x); exit 0",
-		"echo x; kill -STOP $$; sleep 1000",
-	} {
+	defer rd.Close()
+	defer wr.Close()
+	for _, script := range scripts {
 		spec := shell(script)
 		spec.Stdout = wr
 		p, err := r.Start(spec)
+		if err == nil {
+			started = append(started, p)
+			_, err = rd.Read(make([]byte, 2))
+		}
 		if err != nil {
 			fmt.Println(err)
-			return 1
-		}
-		started = append(started, p)
-		if _, err := rd.Read(make([]byte, 2)); err != nil {
-			fmt.Println(err)
-			return 1
+			return started
 		}
 	}
-	if err := r.StopRest(ctx, time.Second); err != nil {
+	if err := r.StopRest(ctx, grace); err != nil {
 		fmt.Println(err)
 	}
 	for _, p := range started {
 		<-p.Done()
 	}
-	if st := started[0].Status(); st.Signal != syscall.SIGTERM {
-		fmt.Printf("got %v, want SIGTERM to be enough for a plain sleep\n", st)
-	}
 	if left := r.host.below(os.Getpid()); len(left) > 0 {
 		fmt.Printf("left: %v\n", left)
 	}
-	if err := r.StopRest(ctx, time.Hour); err != nil {
-		fmt.Println(err)
-	}
-	return 0
+	return started
 }
 
 // stdin gives spec a pipe and returns its other end.

@@ -51,9 +51,12 @@ func newTestReaper(t testing.TB) *Reaper {
 	return r
 }
 
-// testContext ends before the test run's own patience does, so that a hang names its test.
+// patience is how long a test waits for what must come. It is long because a busy machine is no failure, and shorter than
+// the test run's own, so that a hang names its test.
+const patience = time.Minute
+
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -72,7 +75,7 @@ func await(t testing.TB, p *Process) Status {
 	t.Helper()
 	select {
 	case <-p.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("process %d did not end", p.PID())
 	}
 	return p.Status()
@@ -99,7 +102,7 @@ func lines(t testing.TB, spec *Spec) func() string {
 	spec.Stdout = wr
 	return func() string {
 		t.Helper()
-		_ = rd.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = rd.SetReadDeadline(time.Now().Add(patience))
 		var line []byte
 		for b := make([]byte, 1); ; {
 			if _, err := rd.Read(b); err != nil {
@@ -118,7 +121,7 @@ func waitUntil(t testing.TB, ok func() bool, want string) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatal(want)
 		}

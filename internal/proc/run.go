@@ -137,12 +137,39 @@ func (o *output) start() {
 		buf := make([]byte, 4096)
 		for {
 			n, err := o.read.Read(buf)
-			o.buf.Write(buf[:min(n, o.max-o.buf.Len())]) // the rest is read and dropped, so that the writer never blocks
+			o.keep(buf[:n])
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				o.rest(buf)
+			}
 			if err != nil {
 				return
 			}
 		}
 	}()
+}
+
+// keep takes what there is room for. The rest is read and dropped, so that the writer never blocks.
+func (o *output) keep(p []byte) { o.buf.Write(p[:min(len(p), o.max-o.buf.Len())]) }
+
+// rest takes what is in the pipe without waiting for more. On a busy machine the time to read may be over before this
+// goroutine has read what the command wrote in time.
+func (o *output) rest(buf []byte) {
+	_ = o.read.SetReadDeadline(time.Time{})
+	conn, err := o.read.SyscallConn()
+	if err != nil {
+		return
+	}
+	for o.buf.Len() < o.max {
+		n := 0
+		_ = conn.Read(func(fd uintptr) bool {
+			n, _ = syscall.Read(int(fd), buf)
+			return true
+		})
+		if n <= 0 {
+			return
+		}
+		o.keep(buf[:n])
+	}
 }
 
 func (o *output) stop(delay time.Duration) []byte {

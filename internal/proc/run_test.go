@@ -41,21 +41,53 @@ func TestRunDoesNotWaitForAGrandchild(t *testing.T) {
 	spec := shell("sleep 1000 & echo $!")
 	start := time.Now()
 	st, out, err := r.Run(testContext(t), spec, RunOptions{WaitDelay: 50 * time.Millisecond})
-	if took := time.Since(start); err != nil || st.Code != 0 || took > 10*time.Second {
+	if took := time.Since(start); err != nil || st.Code != 0 || took > patience { // far from the grandchild's end
 		t.Errorf("got %v, %v after %v, want the end 50ms after the command's own", st, err, took)
 	}
 	killPID(t, r, string(out))
+}
+
+// What the command wrote is not lost where the time to read it is over before anybody did.
+func TestRunReadsWhatIsThereAtTheEnd(t *testing.T) {
+	for max, want := range map[int]string{1 << 20: strings.Repeat("x", 10_000), 5: "xxxxx"} {
+		spec := Spec{}
+		out, err := capture(&spec, RunOptions{MaxOutput: max})
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, err := syscall.Dup(int(spec.Stdout.Fd())) // as a grandchild holds it
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.SetNonblock(held, true); err != nil {
+			t.Fatal(err)
+		}
+		written, err := syscall.Write(held, []byte(strings.Repeat("x", 10_000))) // a plain user's pipe may be small
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := out.read.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		out.start()
+		<-out.done
+		if got := out.stop(0); string(got) != want[:min(len(want), written)] {
+			t.Errorf("got %d bytes of %d, want %d at most", len(got), written, max)
+		}
+		_ = syscall.Close(held)
+	}
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
 	r := newTestReaper(t)
 	tests := []struct {
 		name, script string
+		grace        time.Duration
 		signal       syscall.Signal
 		output       string
 	}{
-		{"SIGTERM is enough", "sleep 1000 & echo a; echo ready >&2; wait", syscall.SIGTERM, "a\n"},
-		{"SIGTERM is ignored", "trap '' TERM; sleep 1000 & echo b; echo ready >&2; wait", syscall.SIGKILL, "b\n"},
+		{"SIGTERM is enough", "sleep 1000 & echo a; echo ready >&2; wait", time.Hour, syscall.SIGTERM, "a\n"},
+		{"SIGTERM is ignored", "trap '' TERM; sleep 1000 & echo b; echo ready >&2; wait", 100 * time.Millisecond, syscall.SIGKILL, "b\n"},
 	}
 	enough := errors.New("enough")
 	for _, test := range tests {
@@ -64,7 +96,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 			spec := shell(test.script)
 			spec.Stderr = whenReady(t, func() { cancel(enough) })
 			before := r.Stats().Orphans
-			st, out, err := r.Run(ctx, spec, RunOptions{Grace: 100 * time.Millisecond})
+			st, out, err := r.Run(ctx, spec, RunOptions{Grace: test.grace})
 			if !errors.Is(err, enough) || st.Signal != test.signal || string(out) != test.output {
 				t.Errorf("got %v, %q, %v, want %v, %q and the context's cause", st, out, err, test.signal, test.output)
 			}

@@ -344,6 +344,8 @@ func TestDescriptors(t *testing.T) {
 func TestOwnProcessGroup(t *testing.T) {
 	r := newTestReaper(t)
 	p := mustStart(t, r, NewSpec("/bin/sleep", "1000"))
+	// The kernel lets us go on a moment before the process has its new name.
+	waitUntil(t, func() bool { m, _ := readMember(p.PID()); return m.Name == "sleep" }, "it has another name")
 	m, _ := readMember(p.PID())
 	if self, _ := readMember(os.Getpid()); m.PGID != p.PID() || m.SID != self.SID || m.PPID != os.Getpid() || m.Name != "sleep" {
 		t.Errorf("got %+v, want a group of its own in session %d", m, self.SID)
