@@ -289,7 +289,7 @@ func TestAliasBombIsBounded(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > time.Minute { // a bomb would take for ever
 		t.Errorf("took %s", d)
 	}
 	if n := len(err.(Problems)); n > maxProblems+5 {

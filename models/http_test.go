@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,7 +158,10 @@ func TestWhatServersAnswer(t *testing.T) {
 	refused(t, dir, "- {name: x, url: '"+url+"/none?sig=secret', to: DIR/x}", `cannot fetch the model "x": `+host+" answered 404 Not Found (404 page not found)")
 	refused(t, dir, "- {name: x, url: '"+url+"/denied', to: DIR/x}",
 		"answered 403 Forbidden (RequestTimeTooSkewed: The difference between the request time and the current time is too large.)")
-	refused(t, dir, "- {name: x, url: 'http://"+port(t)+"/x?sig=secret', to: DIR/x, retry_for: 0s}", "connection refused (tried for 0s without getting further)")
+	_, err := try(t, dir, "- {name: x, url: 'http://"+closedPort(t)+"/x?sig=secret', to: DIR/x, retry_for: 0s}")
+	if want := `connection refused \(tried for \d+s without getting further\)$`; !regexp.MustCompile(want).MatchString(fmt.Sprint(err)) {
+		t.Errorf("got the error %v, want %s", err, want)
+	}
 	// What is there is better than nothing when nobody can be asked.
 	gone := localServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("If-None-Match") != "" {

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"golang.org/x/sys/unix"
 )
 
 // logBuffer keeps what a Fetcher logs.
@@ -62,7 +63,7 @@ func try(t *testing.T, dir, models string, env ...string) (string, error) {
 	for _, u := range f.units {
 		u.pause = time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	err := f.Run(ctx)
 	cancel()
@@ -195,15 +196,42 @@ func write(t testing.TB, path string, b []byte) string {
 	return path
 }
 
-// port is one that was free a moment ago.
+// nextPort is the one to try next; it begins anywhere, as another run of the tests may be going on.
+var nextPort atomic.Int64
+
+// port is an address on which nobody listens, and which no other test is given. It is above the range from which the kernel
+// takes ports for outgoing connections and for listeners on port 0: one of those could have it before the server under test.
 func port(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	const first, count = 61000, 1500
+	nextPort.CompareAndSwap(0, 1+rand.Int64N(count))
+	for range count {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+nextPort.Add(1)%count))
+		if err == nil {
+			_ = ln.Close()
+			return ln.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// closedPort is an address that refuses connections until the end of the test: it is taken, and nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 }
 
 // serve runs a server until the end of the test, and returns when it answers on addr.
@@ -228,7 +256,7 @@ func serve(t *testing.T, addr, name string, args ...string) {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close()
