@@ -60,10 +60,10 @@ type client struct {
 	stale    int       // calls of it that are on their way and concern nobody any more
 }
 
-// adopt makes a client of a connected descriptor.
+// adopt makes a client of a connected descriptor. What comes from outside, the listener has counted.
 func (w *worker) adopt(fd int, l *listener, from origin) {
 	if w.p.closing.Load() {
-		unix.Close(fd)
+		w.disown(fd, from)
 		return
 	}
 	c := &client{w: w, l: l, remote: from.addr, proto: from.proto, inner: from.inner, link: from.link, first: true, x: &w.none}
@@ -71,18 +71,25 @@ func (w *worker) adopt(fd int, l *listener, from origin) {
 	c.wait.ready = func() { w.loop.Post(c.turnCome) }
 	if err := w.loop.Add(fd, c, &c.Sock); err != nil {
 		w.p.log.Error("cannot watch a connection", "error", err)
-		unix.Close(fd)
+		w.disown(fd, from)
 		return
 	}
 	c.forwarded = appendForwarded(nil, from)
 	c.enlist()
 	if c.outer() {
-		w.open.Add(1)
 		w.p.client()
 	} else {
 		w.pairs.Add(1)
 	}
 	c.SetDeadline(w.loop.Now() + int64(headerTimeout))
+}
+
+// disown closes a descriptor that became no client.
+func (w *worker) disown(fd int, from origin) {
+	unix.Close(fd)
+	if from.outer() {
+		w.open.Add(-1)
+	}
 }
 
 // enlist puts the client at the end of its worker's ring, unlist takes it out.
@@ -115,7 +122,7 @@ func (c *client) close() {
 	c.Close()
 }
 
-// outer tells a client's own connection from a socket pair's end: behind that is one that the front counts.
+// outer is origin's.
 func (c *client) outer() bool { return !c.inner && c.link == nil }
 
 // abort ends the connection so that the client notices: what it has is not all.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/inpod/inpod/config"
@@ -58,6 +59,32 @@ func TestMaxConnections(t *testing.T) {
 		if n := p.metrics.turnedAway.Load(); n != 3 {
 			t.Errorf("%d loops: counted %d that were turned away, want 3", loops, n)
 		}
+	}
+}
+
+// The limit also holds while a loop is busy and takes over none of the connections that were handed to it.
+func TestMaxConnectionsBesideABusyLoop(t *testing.T) {
+	g := newGate(t)
+	p := startWith(t, 2, config.Proxy{MaxConnections: 4, Routes: []config.Route{{Upstream: g.addr}}})
+	l := p.listeners["127.0.0.1:0"]
+	busy := make(chan struct{})
+	release := sync.OnceFunc(func() { close(busy) })
+	t.Cleanup(release)
+	for _, w := range p.crew() {
+		if w != l.home {
+			w.loop.Post(func() { <-busy })
+		}
+	}
+	for range 12 {
+		connect(t, urlOf(p, "127.0.0.1:0"))
+	}
+	l.stopAccepting() // they have all been accepted then
+	release()
+	if n := len(states(p)); n != 1 { // and taken over
+		t.Errorf("the connections are in %d states, want all of them idle", n)
+	}
+	if n := p.Connections(); n != 4 {
+		t.Errorf("%d connections, want 4", n)
 	}
 }
 
@@ -187,6 +214,9 @@ func TestRequestInTheLastMoment(t *testing.T) {
 	} {
 		onLoops(p, func(w *worker) {
 			c.send(ask("/"))
+			if !comes(func() bool { return !w.clients.next.Quiet() }) {
+				t.Error("the request does not come")
+			}
 			end(w)
 		})
 		resp, err := http.ReadResponse(c.br, &http.Request{Method: "GET"})

@@ -16,6 +16,9 @@ type origin struct {
 	link  *link  // of TLS
 }
 
+// outer tells a client's own connection from a socket pair's end: behind that is one that the front counts.
+func (o origin) outer() bool { return !o.inner && o.link == nil }
+
 var continueLine = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 
 // appendRequest appends the head as the upstream gets it (RFC 9110 section 7.6): the fields as they came and in their

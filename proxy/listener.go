@@ -162,13 +162,15 @@ func turnAway(fd int) {
 func (l *listener) welcome(fd int, from origin, w, here *worker) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	switch secure := l.secure.Load(); {
-	case secure != nil:
+	if secure := l.secure.Load(); secure != nil {
 		l.p.front.secure(l, secure, fd, from)
-	case w == here:
+		return
+	}
+	w.open.Add(1) // not only once w has the time for it: the limit is one of all
+	if w == here {
 		w.adopt(fd, l, from)
-	case !w.loop.Post(func() { w.adopt(fd, l, from) }):
-		unix.Close(fd)
+	} else if !w.loop.Post(func() { w.adopt(fd, l, from) }) {
+		w.disown(fd, from)
 	}
 }
 
