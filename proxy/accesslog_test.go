@@ -66,7 +66,7 @@ func TestAccessLogFields(t *testing.T) {
 	c.send(ask("/none"))
 	_, body := c.response("GET")
 	c.send(ask("/a/left"))
-	up.head()
+	u.again(up).head()
 	c.Close()
 	eventually(t, "nothing in flight", func() bool { return p.InFlight() == 0 })
 	c = connect(t, url)
@@ -107,9 +107,10 @@ func TestAccessLogFields(t *testing.T) {
 }
 
 func TestAccessLogPicks(t *testing.T) {
+	var p *Proxy
 	up := server(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
-			<-time.After(40 * time.Millisecond)
+			clients(p, func(c *client) { c.x.start -= int64(2 * time.Hour) })
 		}
 		if r.URL.Path == "/500" {
 			w.WriteHeader(500)
@@ -123,12 +124,14 @@ func TestAccessLogPicks(t *testing.T) {
 	}{
 		{"nothing", config.AccessLog{}, ""},
 		{"errors", config.AccessLog{Errors: true}, "/down"},
-		{"slow", config.AccessLog{Slow: 40 * time.Millisecond}, "/slow"},
-		{"slow and errors", config.AccessLog{Slow: 40 * time.Millisecond, Errors: true}, "/slow /down"},
+		{"slow", config.AccessLog{Slow: time.Hour}, "/slow"},
+		{"slow and errors", config.AccessLog{Slow: time.Hour, Errors: true}, "/slow /down"},
 		{"all", config.AccessLog{Sample: 1}, "/fast /slow /500 /down"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, url, r := startLogged(t, tt.log, config.Route{Upstream: up}, config.Route{Path: "/down", Upstream: freeAddr(t)})
+			var url string
+			var r *records
+			p, url, r = startLogged(t, tt.log, config.Route{Upstream: up}, config.Route{Path: "/down", Upstream: freeAddr(t)})
 			c := connect(t, url)
 			for _, path := range []string{"/fast", "/slow", "/500", "/down"} {
 				c.send(ask(path))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/proxy/poll"
 )
 
 // Every answer of inpod's own: its status, its reason and what becomes of the connection.
@@ -130,15 +131,24 @@ func TestAnswerToALargeUploadCanBeRead(t *testing.T) {
 		crlf("POST / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked") + "2dc6c0\r\n",
 	} {
 		for range 5 {
-			c := connect(t, url)
-			c.send(head + strings.Repeat("x", 3_000_000)) // before it reads anything
-			resp, body := c.response("POST")
-			if resp.StatusCode != 413 || !resp.Close || !strings.Contains(body, "larger than 1000 bytes") {
-				t.Errorf("got %d close %v %q, want 413 and closed", resp.StatusCode, resp.Close, body)
-			}
-			if rest, err := c.rest(); rest != "" || err != nil {
-				t.Errorf("then %q, %v; want the end", rest, err)
-			}
+			inTime(t, lingerTime, func() error {
+				c := connect(t, url)
+				defer c.Close()
+				if _, err := io.WriteString(c.Conn, head+strings.Repeat("x", 3_000_000)); err != nil { // before it reads anything
+					return err
+				}
+				resp, body, err := c.readResponse("POST")
+				if err != nil {
+					return err
+				}
+				if resp.StatusCode != 413 || !resp.Close || !strings.Contains(body, "larger than 1000 bytes") {
+					t.Errorf("got %d close %v %q, want 413 and closed", resp.StatusCode, resp.Close, body)
+				}
+				if rest, err := c.rest(); rest != "" || err != nil {
+					return fmt.Errorf("then %q, %w; want the end", rest, err)
+				}
+				return nil
+			})
 		}
 	}
 }
@@ -227,7 +237,7 @@ func TestUploadGoesOnAfterTheResponse(t *testing.T) {
 // A client that takes nothing of a response is given up, also when its upload ends meanwhile.
 func TestClientThatReadsNothing(t *testing.T) {
 	u := newRawUpstream(t)
-	p, url := start(t, config.Route{Upstream: u.addr(), IdleTimeout: time.Second})
+	p, url := start(t, config.Route{Upstream: u.addr()})
 	c := connect(t, url)
 	c.send(crlf("POST / HTTP/1.1", "Host: h", "Content-Length: 10") + "x")
 	up := u.accept()
@@ -240,6 +250,12 @@ func TestClientThatReadsNothing(t *testing.T) {
 		return n > 0
 	})
 	c.send("123456789")
+	eventually(t, "the end of the upload", func() bool {
+		ended := false
+		clients(p, func(c *client) { ended = c.x.taken == 10 })
+		return ended
+	})
+	runOut(t, p, "the client", func(c *client) *poll.Sock { return &c.Sock })
 	eventually(t, "the client is given up", func() bool { return p.InFlight() == 0 && len(states(p)) == 0 })
 }
 
@@ -255,14 +271,19 @@ func TestCloseBehindALargeAnswer(t *testing.T) {
 	p, url := start(t, config.Route{Upstream: up, Buffer: 8 << 20})
 	p.BeginDrain() // each answer is the last of its connection
 	for range 20 {
-		c := connect(t, url)
-		c.send(ask("/first"))
-		c.head()
-		eventually(t, "all of the answer is with the kernel", func() bool { return p.InFlight() == 0 })
-		c.send(ask("/next")) // before it has seen that there is no next
-		if rest, err := c.rest(); len(rest) != size || err != nil {
-			t.Fatalf("got %d bytes, %v; want %d", len(rest), err, size)
-		}
-		c.Close()
+		inTime(t, lingerTime, func() error {
+			c := connect(t, url)
+			defer c.Close()
+			c.send(ask("/first"))
+			c.head()
+			eventually(t, "all of the answer is with the kernel", func() bool { return p.InFlight() == 0 })
+			if _, err := io.WriteString(c.Conn, ask("/next")); err != nil { // before it has seen that there is no next
+				return err
+			}
+			if rest, err := c.rest(); len(rest) != size || err != nil {
+				return fmt.Errorf("got %d bytes, %w; want %d", len(rest), err, size)
+			}
+			return nil
+		})
 	}
 }

@@ -91,6 +91,7 @@ func TestDrainInEveryState(t *testing.T) {
 	}
 	waited(t, p)
 	streams.send(ask("/last")) // nobody has told it that the connection ends
+	upU = u.again(upU)
 	upU.head()
 	upU.send(shortAnswer)
 	if resp, body := streams.response("GET"); body != "ok" || !resp.Close {
@@ -184,9 +185,7 @@ func TestCloseCutsOff(t *testing.T) {
 		t.Errorf("the upstream's connection: %v, want its end", err)
 	}
 	p.Close() // again
-	if n := counted(p, func(s *series) uint64 { s.mu.Lock(); defer s.mu.Unlock(); return s.reasons["cut_off"] }); n != 2 {
-		t.Errorf("counted %d as cut off, want 2", n)
-	}
+	counts(t, p, "as cut off", because("cut_off"), 2)
 }
 
 // A response that a slow client has not read yet is still in flight, whatever stands between it and the loop.

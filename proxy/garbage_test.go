@@ -29,6 +29,7 @@ func TestBrokenBodyWithItsHead(t *testing.T) {
 				up.Close()
 			}()
 			get(t, c, url)
+			keepIdle(p)
 			resp, err := c.Get(url)
 			if err != nil {
 				t.Fatal(err)

@@ -34,7 +34,7 @@ func TestHTTP10GetsNoChunks(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		fmt.Fprintf(c, "GET %s HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", path)
 		b, err := io.ReadAll(c)
 		return string(b), err
@@ -49,11 +49,7 @@ func TestHTTP10GetsNoChunks(t *testing.T) {
 	if got, err := ask("/broken"); err == nil {
 		t.Errorf("a body that broke off: got %q and a clean end, want a reset", got)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := p.Wait(ctx); err != nil {
-		t.Error(err)
-	}
+	waited(t, p)
 }
 
 // A client that goes away takes its request back from the upstream, before the answer begins and in the middle of it.
@@ -69,7 +65,7 @@ func TestClientThatGoesAwayCancelsTheRequest(t *testing.T) {
 		<-r.Context().Done()
 		ended <- r.URL.Path
 	})
-	p, url := start(t, config.Route{Upstream: up, Timeout: time.Minute})
+	p, url := start(t, config.Route{Upstream: up})
 	for _, tt := range []struct{ method, path, body string }{{"GET", "/waits", ""}, {"POST", "/waits", "text"}, {"GET", "/streams", ""}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, tt.method, url+tt.path, strings.NewReader(tt.body))
@@ -89,15 +85,11 @@ func TestClientThatGoesAwayCancelsTheRequest(t *testing.T) {
 			if got != tt.path {
 				t.Errorf("%s ended, want %s", got, tt.path)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s %s: the upstream still works for a client that is gone", tt.method, tt.path)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := p.Wait(ctx); err != nil {
-		t.Error(err)
-	}
+	waited(t, p)
 }
 
 // Slow answers on one connection, one request sent before the answer to the one ahead of it: the watch over the client

@@ -1,15 +1,22 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"golang.org/x/sys/unix"
+)
+
+// Long enough to be no matter, however slow the machine is. A test of one of them sets its own.
+const (
+	keepAlive = 10 * time.Minute
+	longest   = 5 * time.Minute // of a request, of a pause in it, in the queue
 )
 
 // start runs a proxy in front of upstream and returns it with its URL.
@@ -20,7 +27,7 @@ func start(t *testing.T, routes ...config.Route) (*Proxy, string) {
 	for i := range routes {
 		routes[i] = withDefaults(routes[i])
 	}
-	if err := p.Apply(config.Proxy{KeepAlive: 10 * time.Second, Routes: routes}); err != nil {
+	if err := p.Apply(config.Proxy{KeepAlive: keepAlive, Routes: routes}); err != nil {
 		t.Fatal(err)
 	}
 	return p, "http://" + p.Addr("127.0.0.1:0").String()
@@ -50,9 +57,9 @@ func withDefaults(r config.Route) config.Route {
 	if r.Buffer == 0 {
 		r.Buffer = 64 << 10
 	}
-	or(&r.Timeout, 5*time.Second)
-	or(&r.IdleTimeout, time.Minute)
-	or(&r.QueueTimeout, 5*time.Second)
+	or(&r.Timeout, longest)
+	or(&r.IdleTimeout, longest)
+	or(&r.QueueTimeout, longest)
 	return r
 }
 
@@ -66,7 +73,7 @@ func server(t *testing.T, h http.HandlerFunc) string {
 func httpClient(t *testing.T) *http.Client {
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: 2 * patience}
 }
 
 func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
@@ -83,13 +90,20 @@ func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
 	return resp, string(b)
 }
 
-// freeAddr is an address where nobody listens.
+// freeAddr is an address where nobody listens, nor will before the end of the test: the port is taken.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
 }

@@ -115,9 +115,10 @@ func TestMetricsCount(t *testing.T) {
 	g := newGate(t)
 	u := newRawUpstream(t)
 	p := startWith(t, 1, config.Proxy{Routes: []config.Route{
-		{Path: "/", Upstream: u.addr(), Timeout: 20 * time.Millisecond, WebSocket: true},
-		{Path: "/full", Upstream: g.addr, Concurrency: 2, Queue: 1, QueueTimeout: time.Minute},
+		{Path: "/", Upstream: u.addr(), WebSocket: true},
+		{Path: "/full", Upstream: g.addr, Concurrency: 2, Queue: 1},
 		{Host: "only.org", Path: "/down", Upstream: freeAddr(t)},
+		{Path: "/slow", Upstream: u.addr(), Timeout: 20 * time.Millisecond},
 	}})
 	url := urlOf(p, "127.0.0.1:0")
 	reg := registry(p)
@@ -132,13 +133,13 @@ func TestMetricsCount(t *testing.T) {
 	up.send(crlf("HTTP/1.1 500 Oh", "Content-Length: 0"))
 	c.response("POST")
 	c.send(ask("/slow")) // 504
-	up.head()
+	u.accept().head()
 	c.response("GET")
 	c.send("nonsense\r\n\r\n") // of no route
 	c.rest()
 	c = connect(t, url)
 	c.send(ask("/gone"))
-	u.accept().head()
+	u.again(up).head()
 	c.Close()
 	eventually(t, "nothing in flight", func() bool { return p.InFlight() == 0 })
 	c, up = upgraded(t, url, u, "websocket")
@@ -159,10 +160,11 @@ func TestMetricsCount(t *testing.T) {
 	eventually(t, "three in flight", func() bool { return p.InFlight() == 3 })
 	got := values(t, reg)
 	for name, want := range map[string]float64{
-		`requests_total code=1xx route=127.0.0.1:0/`: 1, `requests_total code=2xx route=127.0.0.1:0/`: 1, `requests_total code=5xx route=127.0.0.1:0/`: 2,
+		`requests_total code=1xx route=127.0.0.1:0/`: 1, `requests_total code=2xx route=127.0.0.1:0/`: 1, `requests_total code=5xx route=127.0.0.1:0/`: 1,
+		`requests_total code=5xx route=127.0.0.1:0/slow`: 1,
 		`requests_total code=5xx route=127.0.0.1:0/full`: 1, `requests_total code=5xx route=127.0.0.1:0only.org/down`: 1, `requests_total code=4xx route=none`: 1,
 		`errors_total reason=client_gone route=127.0.0.1:0/`: 1, `errors_total reason=overloaded route=127.0.0.1:0/full`: 1,
-		`errors_total reason=upstream_down route=127.0.0.1:0only.org/down`: 1, `errors_total reason=upstream_timeout route=127.0.0.1:0/`: 1,
+		`errors_total reason=upstream_down route=127.0.0.1:0only.org/down`: 1, `errors_total reason=upstream_timeout route=127.0.0.1:0/slow`: 1,
 		`errors_total reason=bad_request_line route=none`: 1,
 		`cancellations_total route=127.0.0.1:0/`:          1, `cancellations_total route=127.0.0.1:0/full`: 0, `retries_total route=127.0.0.1:0/`: 1, `upgrades_total route=127.0.0.1:0/`: 1,
 		`requests_in_flight`: 3, `running route=127.0.0.1:0/`: 0, `running route=127.0.0.1:0/full`: 2, `queued route=127.0.0.1:0/full`: 1,

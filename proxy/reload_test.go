@@ -17,7 +17,7 @@ import (
 func TestReloadUnderTraffic(t *testing.T) {
 	u := newRawUpstream(t)
 	const listen = "127.0.0.1:0"
-	first := config.Route{Upstream: u.addr(), Concurrency: 1, Queue: 5, QueueTimeout: time.Minute, Timeout: time.Minute}
+	first := config.Route{Upstream: u.addr(), Concurrency: 1, Queue: 5}
 	p := startWith(t, 1, config.Proxy{Routes: []config.Route{first}})
 	url := urlOf(p, listen)
 	idler, streams, waits := connect(t, url), connect(t, url), connect(t, url)
@@ -29,6 +29,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	idler.response("GET")
 
 	streams.send(ask("/streams"))
+	up = u.again(up)
 	up.head()
 	up.send(crlf("HTTP/1.1 200 OK", "Content-Length: 10") + "first")
 	streams.head()
@@ -41,7 +42,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 		apply(t, p, config.Proxy{Routes: []config.Route{r}})
 	}
 	slower := first
-	slower.Timeout, slower.Buffer = 2*time.Minute, 128<<10
+	slower.Timeout, slower.Buffer = 2*longest, 128<<10
 	change(slower)
 	running(t, p, 1, 1)
 	wider := slower
@@ -69,6 +70,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	running(t, p, 1, 1) // two ran where one may: the first place that becomes free is none
 	second.send(shortAnswer)
 	waits.response("GET")
+	second = u.again(second)
 	second.head() // the third came before the upstream had changed
 	second.send(shortAnswer)
 	idler.response("GET")
@@ -99,19 +101,22 @@ func TestReloadClosesConnectionsToTheOldUpstream(t *testing.T) {
 		up.head()
 		up.send(shortAnswer)
 		c.response("GET")
+		keepIdle(p)
 	}
 	c.send(ask("/a"))
 	upA := a.accept()
 	upA.head()
 	upA.send(shortAnswer)
 	c.response("GET")
+	keepIdle(p)
 	c.send(ask("/b"))
 	upB := b.accept()
 	upB.head()
 	upB.send(shortAnswer)
 	c.response("GET")
+	keepIdle(p)
 
-	routes[1].Timeout = time.Second
+	routes[1].Timeout = 2 * longest
 	apply(t, p, config.Proxy{Routes: routes})
 	use("/a", upA)
 	use("/b", upB)
@@ -264,7 +269,7 @@ func TestReloadsLoseNothing(t *testing.T) {
 		}()
 	}
 	for n, left := 1, 4; left > 0; n++ {
-		apply(t, p, config.Proxy{Routes: []config.Route{{Upstream: up, Concurrency: n % 4, Queue: 100 + n%3, Timeout: time.Duration(5+n%2) * time.Second}}})
+		apply(t, p, config.Proxy{Routes: []config.Route{{Upstream: up, Concurrency: n % 4, Queue: 100 + n%3, Timeout: longest + time.Duration(n%2)}}})
 		select {
 		case err := <-failed:
 			if left--; err != nil {

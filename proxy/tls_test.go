@@ -111,9 +111,7 @@ func TestTLS(t *testing.T) {
 				t.Errorf("h2 %v: got %s, %d bytes, %v, seen\n%s, want\n%s", h2, resp.Proto, len(b), err, got, want)
 			}
 		}
-		if n := p.Connections(); n != 1 {
-			t.Errorf("h2 %v: %d connections are told of, want 1", h2, n)
-		}
+		eventually(t, "one connection is told of", func() bool { return p.Connections() == 1 })
 		c.CloseIdleConnections()
 		eventually(t, "no connection", func() bool { return p.front.open.Load() == 0 })
 	}
