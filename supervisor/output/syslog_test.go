@@ -2,11 +2,14 @@ package output
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSyslogUDP(t *testing.T) {
@@ -24,7 +27,7 @@ func TestSyslogUDP(t *testing.T) {
 	end(t, s)
 	buf := make([]byte, 1024)
 	for _, line := range []string{"one", "two"} {
-		_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = server.SetReadDeadline(time.Now().Add(time.Minute))
 		n, _, err := server.ReadFrom(buf)
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +72,7 @@ func TestSyslogTCPReconnects(t *testing.T) {
 	s := open(t, h, Options{Targets: []string{"syslog @tcp:" + server.Addr().String()}})
 	read := func(conn net.Conn, want string) {
 		t.Helper()
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil || !strings.HasSuffix(line, want+"\n") {
 			t.Fatalf("got %q, %v; want %q", line, err, want)
@@ -109,14 +112,21 @@ func TestSyslogTCPReconnects(t *testing.T) {
 }
 
 func TestSyslogServerAwayNeverBlocks(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	// A port that is taken, so that nobody else gets it, and that nobody listens on.
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := gone.Addr().String()
-	_ = gone.Close()
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := newHub(t, HubOptions{})
-	s := open(t, h, Options{Targets: []string{"syslog @tcp:" + addr}})
+	s := open(t, h, Options{Targets: []string{fmt.Sprintf("syslog @tcp:127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)}})
 	const lines = 3 * syslogQueue
 	for range lines {
 		say(t, s, "lost\n")
