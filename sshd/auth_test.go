@@ -54,8 +54,9 @@ func TestKeyOptions(t *testing.T) {
 		{"forced, and a shell was asked for", `command="echo forced"`, []string{"-T"}, "forced\n", 0},
 		{"expired", `expiry-time="20200101"`, []string{"--", "echo in"}, "", 255},
 		{"not expired", `expiry-time="29991231Z"`, []string{"--", "echo in"}, "in\n", 0},
-		{"no terminal", "no-pty", []string{"-tt", "--", "tty"}, "", 255},
-		{"restricted", "restrict", []string{"-tt", "--", "tty"}, "", 255},
+		// The client gives up then, and that with the command's status where the command is quicker.
+		{"no terminal", "no-pty", []string{"-tt", "--", "tty; exit 255"}, "", 255},
+		{"restricted", "restrict", []string{"-tt", "--", "tty; exit 255"}, "", 255},
 		{"restricted, without a terminal", "restrict", []string{"-T", "--", "tty"}, "not a tty\n", 1},
 		{"restricted, with a terminal", "restrict,pty", []string{"-tt", "--", "tty -s && echo yes"}, "yes\r\n", 0},
 		{"environment", `environment="COLOUR=blue green"`, []string{"--", "echo $COLOUR"}, "blue green\n", 0},
@@ -137,7 +138,7 @@ func TestPasswordFile(t *testing.T) {
 	if out, err := s.password(me(), "wrong", "echo in"); err == nil {
 		t.Errorf("a wrong password: %q", out)
 	}
-	if !within(5*time.Second, func() bool { _, err := os.Stat(file); return os.IsNotExist(err) }) {
+	if !within(patience, func() bool { _, err := os.Stat(file); return os.IsNotExist(err) }) {
 		t.Error("the file is still there")
 	}
 	kept := read(t, conf.SSH.HostKeyDir+"/passwords")

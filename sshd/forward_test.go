@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -154,13 +153,22 @@ func TestRemoteForward(t *testing.T) {
 	if err := tcp.Close(); err != nil {
 		t.Errorf("cancel: %v", err)
 	}
-	if _, err := net.Dial("tcp", addr); err == nil {
+	if !within(patience, func() bool { return refused(addr) }) {
 		t.Error("a cancelled forwarding still listens")
 	}
 	_ = c.Close()
-	if !within(5*time.Second, func() bool { _, err := os.Stat(conf.Etc + "/r.sock"); return os.IsNotExist(err) }) {
+	if !within(patience, func() bool { _, err := os.Stat(conf.Etc + "/r.sock"); return os.IsNotExist(err) }) {
 		t.Error("the socket is left behind")
 	}
+}
+
+// refused tells whether nobody listens. Somebody else may have got the port at once.
+func refused(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err != nil
 }
 
 func TestRemoteForwardIsOffByDefault(t *testing.T) {
@@ -204,7 +212,7 @@ func TestAgentForward(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	// It goes when the client has been told of the end, or just after.
-	if !within(5*time.Second, func() bool { _, err := os.Stat(filepath.Dir(lines[1])); return os.IsNotExist(err) }) {
+	if !within(patience, func() bool { _, err := os.Stat(filepath.Dir(lines[1])); return os.IsNotExist(err) }) {
 		t.Errorf("%s is left behind", lines[1])
 	}
 	pub := read(t, s.dir+"/id.pub")

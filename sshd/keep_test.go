@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -23,7 +22,7 @@ func TestHostKeysStay(t *testing.T) {
 	made := func() []string {
 		h := newHostKeys(slog.New(slog.DiscardHandler))
 		h.use(dir)
-		if !within(20*time.Second, func() bool { return len(h.signers()) == 2 }) {
+		if !within(5*patience, func() bool { return len(h.signers()) == 2 }) {
 			t.Fatal("there is no RSA key")
 		}
 		h.wait()

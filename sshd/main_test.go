@@ -126,12 +126,24 @@ type server struct {
 	conf    setup
 	in      io.WriteCloser
 	lines   chan string
-	log     *lockedBuffer
+	log     logFile
 	cmd     *exec.Cmd
 	stopped bool
 }
 
-// lockedBuffer is written by a process and read by a test.
+// logFile is the path of what a server logs. It holds what has been logged before a client learns of it, which a pipe does
+// not: whoever reads that may come later.
+type logFile string
+
+func (l logFile) String() string {
+	data, err := os.ReadFile(string(l))
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+// lockedBuffer is written by one goroutine and read by another.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -193,11 +205,16 @@ func start(t *testing.T, conf setup) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, dir: conf.Etc, conf: conf, lines: make(chan string, 100), log: &lockedBuffer{}}
+	s := &server{t: t, dir: conf.Etc, conf: conf, lines: make(chan string, 100), log: logFile(filepath.Join(t.TempDir(), "log"))}
 	s.key = filepath.Join(conf.Etc, "id")
 	s.cmd = exec.Command(os.Args[0])
 	s.cmd.Env = append(os.Environ(), serverEnv+"="+string(text))
-	s.cmd.Stderr = s.log
+	log, err := os.Create(string(s.log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	s.cmd.Stderr = log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +247,7 @@ func (s *server) stop() {
 	}
 	s.stopped = true
 	_ = s.in.Close()
-	timer := time.AfterFunc(20*time.Second, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) })
+	timer := time.AfterFunc(patience, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) })
 	defer timer.Stop()
 	if err := s.cmd.Wait(); err != nil {
 		s.t.Errorf("the server ended with %v; its log:\n%s", err, s.log)
@@ -249,7 +266,7 @@ func (s *server) line() string {
 	select {
 	case l := <-s.lines:
 		return l
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		s.t.Fatalf("the server says nothing; its log:\n%s", s.log)
 		return ""
 	}
@@ -316,7 +333,7 @@ func (s *server) run(input string, args ...string) (stdout, stderr string, code 
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	_ = cmd.Wait()
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
@@ -331,6 +348,9 @@ func marshal(t *testing.T, v any) string {
 	return string(b)
 }
 
+// patience is how long a test waits for what must come. A busy machine may need long; only a failure takes all of it.
+const patience = time.Minute
+
 // within waits until f is true, for so long at most.
 func within(d time.Duration, f func() bool) bool {
 	for end := time.Now().Add(d); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
@@ -343,5 +363,5 @@ func within(d time.Duration, f func() bool) bool {
 
 // logged tells whether the server logs a text soon.
 func (s *server) logged(text string) bool {
-	return within(5*time.Second, func() bool { return strings.Contains(s.log.String(), text) })
+	return within(patience, func() bool { return strings.Contains(s.log.String(), text) })
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/config"
 	"golang.org/x/crypto/ssh"
@@ -37,7 +36,7 @@ func sftpAs(t *testing.T, s *server, user string) (*packets, []string) {
 		t.Fatal(err)
 	}
 	c, err := ssh.Dial("tcp", s.addr, &ssh.ClientConfig{
-		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 10 * time.Second,
+		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: patience,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // recorded is a process that writes down which signals it gets.
@@ -68,7 +67,7 @@ func TestTheEndOfAllProcesses(t *testing.T) {
 			}
 		}()
 	}
-	if !within(5*time.Second, func() bool { mu.Lock(); defer mu.Unlock(); return len(all) > 1000 }) {
+	if !within(patience, func() bool { mu.Lock(); defer mu.Unlock(); return len(all) > 1000 }) {
 		t.Error("nothing is started")
 	}
 	p.end()
@@ -139,11 +138,11 @@ func TestWhatAConnectionLeaves(t *testing.T) {
 	}
 	alive := func(l *left) bool { _, err := os.Stat(fmt.Sprintf("/proc/%d", l.pid)); return err == nil }
 	for _, l := range list {
-		if !l.lives && !within(5*time.Second, func() bool { return !alive(l) }) {
+		if !l.lives && !within(patience, func() bool { return !alive(l) }) {
 			t.Errorf("%s: it lives on", l.name)
 		}
 	}
-	if !within(5*time.Second, func() bool { return len(s.connections()) == 0 }) {
+	if !within(patience, func() bool { return len(s.connections()) == 0 }) {
 		t.Error("connections are left")
 	}
 	for _, l := range list {

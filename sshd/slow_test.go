@@ -33,7 +33,7 @@ func TestSlowReaderOfATerminal(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	go ssh.DiscardRequests(reqs)
-	if !within(20*time.Second, func() bool {
+	if !within(patience, func() bool {
 		pid, err := os.ReadFile(s.dir + "/pid")
 		if err != nil {
 			return false
