@@ -81,6 +81,10 @@ func (o Offline) Inject(ctx context.Context, in io.Reader) ([]byte, []Found, err
 			continue
 		}
 		out.WriteString(d.separator)
+		if separator := strings.TrimRight(d.separator, " \t"); separator == "---" { // a map does not begin in its line
+			out.Truncate(out.Len() - len(d.separator) + len(separator))
+			out.WriteString("\n")
+		}
 		enc := yaml.NewEncoder(&out)
 		enc.SetIndent(2)
 		enc.CompactSeqIndent()
@@ -105,33 +109,21 @@ type document struct {
 // split cuts a file at the lines that begin with ---.
 func split(text []byte) (docs []document, err error) {
 	line := 1
-	var current document
-	current.line = 1
+	current := document{line: 1}
 	flush := func() error {
-		// The separator stays as it is, so a comment in it must not become one of the object.
-		var separator, root yaml.Node
-		err := yaml.Unmarshal([]byte(current.separator), &separator)
-		if err == nil {
-			err = yaml.Unmarshal([]byte(current.text[len(current.separator):]), &root)
-		}
-		if err != nil {
-			return errors.New(yamlLine.ReplaceAllStringFunc(strings.TrimPrefix(err.Error(), "yaml: "), func(line string) string {
-				n, _ := strconv.Atoi(strings.TrimPrefix(line, "line "))
-				return fmt.Sprintf("line %d", current.line+n-1)
-			}))
-		}
-		if len(root.Content) == 1 {
-			current.root = &root
-		}
+		err := current.parse()
 		docs = append(docs, current)
-		return nil
+		return err
 	}
 	for l := range strings.SplitAfterSeq(string(text), "\n") {
-		if trimmed := strings.TrimRight(l, " \t\r\n"); trimmed == "---" || strings.HasPrefix(l, "--- #") {
+		if rest, ok := strings.CutPrefix(l, "---"); ok && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n")) {
 			if err := flush(); err != nil {
 				return nil, err
 			}
 			current = document{separator: l, line: line + 1}
+			if content := strings.TrimLeft(rest, " \t\r\n"); content != "" && content[0] != '#' { // the object begins in the same line
+				current.separator, current.line = l[:len(l)-len(content)], line
+			}
 		}
 		current.text += l
 		line++
@@ -139,38 +131,75 @@ func split(text []byte) (docs []document, err error) {
 	return docs, flush()
 }
 
-func (o Offline) document(ctx context.Context, d document, all []document) (found []Found, err error) {
+// parse reads the document, which holds one object: what came behind it would be lost.
+func (d *document) parse() error {
+	// The separator stays as it is, so a comment in it must not become one of the object.
+	var separator, root, more yaml.Node
+	err := yaml.Unmarshal([]byte(d.separator), &separator)
+	if err == nil {
+		dec := yaml.NewDecoder(strings.NewReader(d.text[len(d.separator):]))
+		if err = dec.Decode(&root); err == nil {
+			if next := dec.Decode(&more); !errors.Is(next, io.EOF) {
+				err = fmt.Errorf("line %d: something follows the object; write a line with --- before the next one", lastLine(root.Content)+1)
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return errors.New(yamlLine.ReplaceAllStringFunc(strings.TrimPrefix(err.Error(), "yaml: "), func(line string) string {
+			n, _ := strconv.Atoi(strings.TrimPrefix(line, "line "))
+			return fmt.Sprintf("line %d", d.line+n-1)
+		}))
+	}
+	if len(root.Content) == 1 {
+		d.root = &root
+	}
+	return nil
+}
+
+func lastLine(nodes []*yaml.Node) int {
+	last := 0
+	for _, n := range nodes {
+		last = max(last, n.Line, lastLine(n.Content))
+	}
+	return last
+}
+
+// objects are those of a document: one, or the items of a list.
+func (d document) objects() []*yaml.Node {
 	if d.root == nil {
-		return nil, nil
+		return nil
 	}
 	object := d.root.Content[0]
-	if kind := value(object, "kind"); strings.HasSuffix(kind, "List") {
-		items := child(object, "items")
-		if items == nil || items.Kind != yaml.SequenceNode {
-			return nil, nil
-		}
-		for _, item := range items.Content {
-			f, err := o.object(ctx, d, item, all)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, f...)
-		}
-		return found, nil
+	if !strings.HasSuffix(value(object, "kind"), "List") {
+		return []*yaml.Node{object}
 	}
-	return o.object(ctx, d, object, all)
+	if items := target(child(object, "items")); items != nil && items.Kind == yaml.SequenceNode {
+		return items.Content
+	}
+	return nil
+}
+
+func (o Offline) document(ctx context.Context, d document, all []document) (found []Found, err error) {
+	for _, object := range d.objects() {
+		f, err := o.object(ctx, d, object, all)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, f...)
+	}
+	return found, nil
 }
 
 // object mutates the pod in one object, in place.
 func (o Offline) object(ctx context.Context, d document, object *yaml.Node, all []document) ([]Found, error) {
-	kind := value(object, "kind")
+	kind, line := value(object, "kind"), object.Line
 	path, ok := templates[kind]
 	if !ok {
 		return nil, nil
 	}
 	meta := child(object, "metadata")
 	namespace, name := value(meta, "namespace"), value(meta, "name")
-	f := Found{Object: strings.TrimSuffix(kind+" "+namespace+"/", "/") + "/" + name, Line: d.line + object.Line - 1}
+	f := Found{Object: strings.TrimSuffix(kind+" "+namespace+"/", "/") + "/" + name, Line: d.line + line - 1}
 	if namespace == "" {
 		f.Object = kind + " " + name
 	}
@@ -180,7 +209,7 @@ func (o Offline) object(ctx context.Context, d document, object *yaml.Node, all 
 			return nil, nil // not one that the API server would take
 		}
 	}
-	if merges(node) {
+	if merges(node, map[*yaml.Node]bool{}) {
 		return nil, fmt.Errorf("line %d: %s uses YAML's merge key <<, which cannot be changed without changing what it refers to; write the keys out", f.Line, f.Object)
 	}
 	template, err := o.read(node, f)
@@ -212,8 +241,11 @@ func (o Offline) object(ctx context.Context, d document, object *yaml.Node, all 
 	if err != nil {
 		return nil, err
 	}
+	if node, err = podOf(d.root, object, path); err != nil {
+		return nil, err
+	}
 	for _, op := range ops {
-		if err := apply(node, op); err != nil {
+		if err := apply(d.root, node, op); err != nil {
 			return nil, fmt.Errorf("line %d: cannot change %s at %s: %w", f.Line, f.Object, op.Path, err)
 		}
 	}
@@ -221,7 +253,7 @@ func (o Offline) object(ctx context.Context, d document, object *yaml.Node, all 
 }
 
 func (o Offline) read(node *yaml.Node, f Found) (*corev1.PodTemplateSpec, error) {
-	text, err := yaml.Marshal(node)
+	text, err := expanded(node)
 	if err != nil {
 		return nil, fmt.Errorf("line %d: cannot read %s: %w", f.Line, f.Object, err)
 	}
@@ -241,7 +273,7 @@ type known struct {
 // ConfigMap is ConfigMaps'.
 func (k known) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
 	for _, d := range k.docs {
-		if object := namedIn(d, "ConfigMap", name); object != nil && value(child(object, "metadata"), "namespace") == namespace {
+		if object := namedIn(d, "ConfigMap", namespace, name); object != nil {
 			var cm struct {
 				Data map[string]string `yaml:"data"`
 			}
@@ -259,11 +291,11 @@ func (k known) ConfigMap(ctx context.Context, namespace, name string) (map[strin
 
 func namespaceIn(docs []document, name string) (labels, annotations map[string]string) {
 	for _, d := range docs {
-		if object := namedIn(d, "Namespace", name); object != nil {
+		if object := namedIn(d, "Namespace", "", name); object != nil {
 			var ns struct {
 				Metadata metav1.ObjectMeta `json:"metadata"`
 			}
-			text, err := yaml.Marshal(object)
+			text, err := expanded(object)
 			if err == nil && kyaml.Unmarshal(text, &ns) == nil {
 				return ns.Metadata.Labels, maps.Clone(ns.Metadata.Annotations)
 			}
@@ -272,15 +304,14 @@ func namespaceIn(docs []document, name string) (labels, annotations map[string]s
 	return nil, nil
 }
 
-func namedIn(d document, kind, name string) *yaml.Node {
-	if d.root == nil || name == "" {
-		return nil
+func namedIn(d document, kind, namespace, name string) *yaml.Node {
+	for _, object := range d.objects() {
+		meta := child(object, "metadata")
+		if name != "" && value(object, "kind") == kind && value(meta, "name") == name && (kind == "Namespace" || value(meta, "namespace") == namespace) {
+			return object
+		}
 	}
-	object := d.root.Content[0]
-	if value(object, "kind") != kind || value(child(object, "metadata"), "name") != name {
-		return nil
-	}
-	return object
+	return nil
 }
 
 // Explain writes for people what Inject did or would do.

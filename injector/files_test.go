@@ -60,6 +60,9 @@ func TestInjectFilesThatCannotBe(t *testing.T) {
 		{"a control character", "kind: Pod\n--- # \x01\nkind: Pod\n", "control characters"},
 		{"no pod", "kind: Pod\nspec: 5\n", "cannot read the pod"},
 		{"merge keys", "kind: Pod\nmetadata: {labels: {inpod.dev/inject: wrap}}\nspec:\n  containers:\n  - &a {name: a, image: a}\n  - {<<: *a, name: b}\n", "write the keys out"},
+		{"an alias of what it is in", "kind: Pod\nspec: &a\n  containers: [*a]\n", "aliases refer to what they are in"},
+		{"two objects of JSON", `{"kind": "Pod",` + "\n" + `"spec": {}}` + "\n" + `{"kind": "Service"}`, "line 3: something follows the object; write a line with ---"},
+		{"the mark of the end", "kind: Pod\n...\nkind: Service\n", "something follows the object"},
 	}
 	for _, tt := range tests {
 		if _, _, err := offline().Inject(t.Context(), strings.NewReader(tt.in)); err == nil || !strings.Contains(err.Error(), tt.want) {
