@@ -14,6 +14,9 @@ const envPrefix = "INPOD_"
 // envAuthorizedKeys holds public keys and belongs to no key.
 const envAuthorizedKeys = "INPOD_AUTHORIZED_KEYS"
 
+// envFile is --config, and so read before there are settings.
+const envFile = "INPOD_CONFIG"
+
 // kubernetesLink matches the variables that Kubernetes makes for a Service whose name begins with "inpod"
 // (kubernetes.io/docs/concepts/services-networking/service/#environment-variables): they are no mistyped settings.
 var kubernetesLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)$`)
@@ -26,7 +29,7 @@ func EnvName(key string) string {
 // environment lays the variables over v and returns a warning for each that looks like a setting but is none.
 // A section's variable (INPOD_DRAIN) is read before those of its keys, which win. An empty one counts as not set.
 func (d *decoder) environment(env map[string]string, v reflect.Value) Problems {
-	known := map[string]bool{envAuthorizedKeys: true}
+	known := map[string]bool{envAuthorizedKeys: true, envFile: true}
 	var visit func(path string, v reflect.Value)
 	visit = func(path string, v reflect.Value) {
 		for _, f := range fieldsOf(v) {

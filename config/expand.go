@@ -70,6 +70,9 @@ func expand(s string, env map[string]string) (out, problem string) {
 		if !variableName.MatchString(name) {
 			return "", fmt.Sprintf("${%s} does not name a variable", clip(name))
 		}
+		if strings.Contains(otherwise, "${") { // the } of the inner one would end both, and the other stay in the value
+			return "", fmt.Sprintf("%q has a variable in the default of another, which is not read", clip("${"+name+":-"+otherwise))
+		}
 		value := env[name]
 		if _, set := env[name]; !set && !has {
 			return "", fmt.Sprintf("names the variable %s, which is not set; ${%s:-x} gives it a default", clip(name), clip(name))

@@ -17,5 +17,8 @@ func (c *Config) checkFiles(report reporter) {
 		if (f.From == "") == (f.FromEnv == "") {
 			report("files["+strconv.Itoa(i)+"]", "want from or from_env, and one of them only")
 		}
+		if f.Mode == "" {
+			report("files["+strconv.Itoa(i)+"].mode", "is empty; want a mode such as 0644")
+		}
 	}
 }

@@ -39,8 +39,12 @@ func (c *Config) checkHooks(report reporter) {
 			report(at+".name", "%q is the name of hooks[%d] too", clip(h.Name), first)
 		}
 		seen[h.Name] = i
-		if len(h.Command) == 0 || h.Command[0] == "" {
+		line := len(h.Command) == 3 && h.Command[0] == shell && h.Command[1] == "-c"
+		switch {
+		case len(h.Command) == 0, h.Command[0] == "", line && strings.TrimSpace(h.Command[2]) == "":
 			report(at+".command", "is empty; want a list of words, or one line")
+		case strings.Contains(strings.Join(h.Command, ""), "\x00"):
+			report(at+".command", "holds a NUL byte")
 		}
 	}
 }

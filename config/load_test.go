@@ -128,6 +128,14 @@ func TestEnvironmentWins(t *testing.T) {
 	}
 }
 
+// TestVariableOfTheFile: it is the --config of the command line and so no setting, and no mistake either.
+func TestVariableOfTheFile(t *testing.T) {
+	c, err := parse(t, "", "INPOD_CONFIG=/etc/inpod/other.yaml")
+	if err != nil || len(c.Warnings) > 0 {
+		t.Errorf("got %v and the warnings %v", err, c.Warnings)
+	}
+}
+
 func TestStrangeVariablesAreWarnings(t *testing.T) {
 	c, err := parse(t, "", "INPOD_LOG_LEVLE=debug", "INPOD_ADMIN_SERVICE_HOST=10.0.0.1", "INPOD_PORT_9880_TCP_ADDR=10.0.0.1", "INPOD_PORT=tcp://10.0.0.1:9880")
 	if err != nil {

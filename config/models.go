@@ -163,11 +163,19 @@ func checkModelURL(s string) string {
 	if err != nil {
 		return "is not a URL"
 	}
+	if u.User != nil { // first: the other messages repeat the URL
+		return "holds a name or a password, which everybody who sees the settings would see; give models[].headers_file or models[].token_file"
+	}
 	want := "http://, https://, s3://, oci://, file:/// or an absolute path"
 	switch u.Scheme {
 	case "http", "https", "oci":
-		if u.Host == "" {
+		switch {
+		case u.Host == "":
 			return fmt.Sprintf("%q names no host", clip(MaskQuery(s)))
+		case u.Port() != "" && !validPort(u.Port()):
+			return fmt.Sprintf("has the port %q; want 1 to 65535", clip(u.Port()))
+		case u.Scheme == "oci" && strings.Trim(u.Path, "/") == "":
+			return fmt.Sprintf("%q is not oci://REGISTRY/REPOSITORY:TAG", clip(MaskQuery(s)))
 		}
 	case "s3":
 		if u.Host == "" || strings.Trim(u.Path, "/") == "" && !strings.HasSuffix(u.Path, "/") {
@@ -182,8 +190,9 @@ func checkModelURL(s string) string {
 	default:
 		return fmt.Sprintf("has the scheme %q; want %s", clip(u.Scheme), want)
 	}
-	if u.User != nil {
-		return "holds a name or a password, which everybody who sees the settings would see; give models[].headers_file or models[].token_file"
+	// Only a web server is asked with them: what is behind would be dropped without a word.
+	if (u.RawQuery != "" || u.Fragment != "") && u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Sprintf("has a ? or a #, which %s:// does not read; write %%3F or %%23 where it is a part of the name", u.Scheme)
 	}
 	return ""
 }

@@ -77,9 +77,26 @@ func (c *Config) applySources(elsewhere bool) Problems {
 			ps = append(ps, c.origins[at+".file"].problem(at+".file", "%s: %v", s.File, err))
 			continue
 		}
+		if port := rules.highest(); s.Shift > 65535-port {
+			from, set := c.origins[at+".shift"]
+			if !set {
+				from = c.origins[at]
+			}
+			ps = append(ps, from.problem(at+".shift", "%s has the port %d, and with %d that is more than 65535; want a smaller shift", s.File, port, s.Shift))
+			continue
+		}
 		c.addRules(s, rules)
 	}
 	return ps
+}
+
+// highest is the highest port of the httpRules.
+func (r *Rules) highest() int {
+	port := 0
+	for _, rule := range r.HTTP {
+		port = max(port, rule.Port)
+	}
+	return port
 }
 
 func (c *Config) addRules(s Source, rules *Rules) {

@@ -95,6 +95,11 @@ func TestSources(t *testing.T) {
 			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)
 		}
 	}
+	high := write("high.yaml", "httpRules:\n- {port: 60000, path: /a}\n")
+	highWant := "inpod.yaml:1: proxy.sources[0].shift: " + high + " has the port 60000, and with 10000 that is more than 65535; want a smaller shift"
+	if _, err := parse(t, "proxy: {sources: [{file: "+high+"}]}"); err == nil || err.Error() != highWant {
+		t.Errorf("a port and the shift:\ngot  %v\nwant %s", err, highWant)
+	}
 	if _, err := parse(t, "proxy: {sources: [{file: /nosuch}]}"); err == nil || !strings.Contains(err.Error(), "/nosuch: cannot open it: no such file or directory") {
 		t.Errorf("missing: %v", err)
 	}
