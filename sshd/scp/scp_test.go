@@ -52,7 +52,7 @@ func (b *sandbox) scp(args ...string) (string, error) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "scp", append([]string{"-O", "-q", "-S", self}, args...)...)
 	cmd.Dir = b.local
@@ -61,7 +61,7 @@ func (b *sandbox) scp(args ...string) (string, error) {
 		root, home = b.served, "/"
 	}
 	cmd.Env = append(os.Environ(), "SCP_TEST_ROOT="+root, "SCP_TEST_HOME="+home, "LC_ALL=C")
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = time.Minute
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

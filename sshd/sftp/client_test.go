@@ -85,7 +85,7 @@ func (c *client) end() error {
 	select {
 	case err := <-c.done:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return errors.New("the server goes on after its client left")
 	}
 }

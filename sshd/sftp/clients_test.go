@@ -23,6 +23,7 @@ type sandbox struct {
 	t             *testing.T
 	self          string // the test binary, which stands in for ssh
 	local, served string
+	home          string // of the clients, which keep a history there while they copy local
 	jail          bool
 }
 
@@ -36,8 +37,10 @@ func newSandbox(t *testing.T, jail bool) *sandbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &sandbox{t: t, self: self, local: filepath.Join(dir, "local"), served: filepath.Join(dir, "served"), jail: jail}
-	for _, d := range []string{b.local, b.served} {
+	b := &sandbox{
+		t: t, self: self, local: filepath.Join(dir, "local"), served: filepath.Join(dir, "served"), home: filepath.Join(dir, "home"), jail: jail,
+	}
+	for _, d := range []string{b.local, b.served, b.home} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +60,7 @@ func (b *sandbox) run(stdin string, argv ...string) string {
 
 func (b *sandbox) try(stdin string, argv ...string) (string, error) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = b.local
@@ -65,11 +68,11 @@ func (b *sandbox) try(stdin string, argv ...string) (string, error) {
 	if b.jail {
 		root, home = b.served, "/"
 	}
-	cmd.Env = append(os.Environ(), "SFTP_TEST_ROOT="+root, "SFTP_TEST_HOME="+home, "HOME="+b.local, "LC_ALL=C", "TZ=UTC")
+	cmd.Env = append(os.Environ(), "SFTP_TEST_ROOT="+root, "SFTP_TEST_HOME="+home, "HOME="+b.home, "LC_ALL=C", "TZ=UTC")
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = time.Minute
 	err := cmd.Run()
 	return out.String(), err
 }
