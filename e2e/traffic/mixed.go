@@ -68,7 +68,7 @@ type Mixed struct {
 	Rand    *rand.Rand
 	Broken  float64 // the share of requests that the upstream breaks
 	Deep    int     // the most requests that are on their way at once
-	Lenient bool    // the upstream itself comes and goes: a sound request may be refused or aborted as well
+	Lenient bool    // the upstream itself comes and goes: a sound request may be refused or aborted as well, and none is ToClose
 	Pause   time.Duration
 	// Raced, if there is one, tells of requests that came to the upstream in the moment in which it closed. See Server.Raced.
 	Raced func(id string) bool
@@ -103,6 +103,9 @@ func (m *Mixed) draw() *Ask {
 	a := &Ask{ID: NewID(), Method: http.MethodGet, Path: m.Path, Up: -1, Mode: sound[r.IntN(len(sound))], Size: m.size()}
 	// The ones that cost a connection are rarer.
 	if (a.Mode == Hasty || a.Mode == ToClose) && r.IntN(4) > 0 {
+		a.Mode = Length
+	}
+	if a.Mode == ToClose && m.Lenient { // an upstream that is killed in the middle of it seems to have said all
 		a.Mode = Length
 	}
 	if r.Float64() < m.Broken {
