@@ -34,6 +34,9 @@ func explain(spec Spec, cred *syscall.Credential, err error) error {
 			return fmt.Errorf("cannot start %q: cannot run its interpreter %q: %w", spec.Path, interp, err)
 		}
 	}
+	if _, serr := os.Stat(spec.Path); serr == nil && err == syscall.ENOENT {
+		return fmt.Errorf("cannot start %q: it is there, but the loader that it was linked for is not (another C library?): %w", spec.Path, err)
+	}
 	if cred != nil && err == syscall.EACCES {
 		return fmt.Errorf("cannot start %q as uid %d in directory %q: %w", spec.Path, cred.Uid, spec.Dir, err)
 	}
@@ -62,7 +65,8 @@ func interpreter(path string) string {
 		return ""
 	}
 	line, _, _ = bytes.Cut(line, []byte("\n"))
-	fields := strings.Fields(string(line))
+	// The kernel ends the name at a blank or a tab. A \r, as Windows ends lines, belongs to it.
+	fields := strings.FieldsFunc(string(line), func(r rune) bool { return r == ' ' || r == '\t' })
 	if len(fields) == 0 {
 		return ""
 	}

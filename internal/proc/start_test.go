@@ -1,10 +1,14 @@
 package proc
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,6 +90,23 @@ func TestStopIsNoEnd(t *testing.T) {
 	await(t, p)
 }
 
+// withLoader is a program for this machine that names its loader, and nothing else.
+func withLoader(loader string) string {
+	var b bytes.Buffer
+	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
+	head := elf.Header64{
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type:  uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
+	}
+	size := uint64(len(loader) + 1)
+	for _, part := range []any{head, elf.Prog64{Type: uint32(elf.PT_INTERP), Off: 64 + 56, Filesz: size, Memsz: size}} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			panic(err)
+		}
+	}
+	return b.String() + loader + "\x00"
+}
+
 func TestStartErrors(t *testing.T) {
 	r := newTestReaper(t)
 	dir := t.TempDir()
@@ -106,6 +127,8 @@ func TestStartErrors(t *testing.T) {
 	in := func(dir string) func(*Spec) { return func(s *Spec) { s.Dir = dir } }
 	garbage := file("garbage", "\x01\x02", 0o755)
 	lost := file("lost", "#!/no/such/interp -x\n", 0o755)
+	windows := file("windows", "#!/bin/sh\r\necho\r\n", 0o755)
+	foreign := file("foreign", withLoader("/no/such/ld.so"), 0o755)
 	tests := []struct {
 		name string
 		spec Spec
@@ -117,6 +140,8 @@ func TestStartErrors(t *testing.T) {
 		{"a directory", spec(dir), syscall.EACCES, "permission denied"},
 		{"no format", spec(garbage), syscall.ENOEXEC, "neither a program for this machine nor a script"},
 		{"no interpreter", spec(lost), syscall.ENOENT, `cannot run its interpreter "/no/such/interp"`},
+		{"line ends of Windows", spec(windows), syscall.ENOENT, `cannot run its interpreter "/bin/sh\r"`},
+		{"another C library", spec(foreign), syscall.ENOENT, "it is there, but the loader that it was linked for is not"},
 		{"no directory", spec(sh, in("/no/dir")), syscall.ENOENT, `cannot change to directory "/no/dir"`},
 		{"file as directory", spec(sh, in(garbage)), syscall.ENOTDIR, "is not a directory"},
 		{"too much", spec(sh, func(s *Spec) { s.Env = []string{strings.Repeat("x", 4<<20)} }), syscall.E2BIG, "too large"},
