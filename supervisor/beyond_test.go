@@ -24,6 +24,7 @@ startsecs=0
 command=/bin/sleep 600
 readiness_exec=/usr/bin/test -e DIR/db.ready
 readiness_period=0.05
+readiness_timeout=60
 startsecs=0
 [program:migrate]
 command=/bin/sh -c 'echo done > DIR/migrated'
@@ -115,6 +116,7 @@ func TestLivenessRestarts(t *testing.T) {
 command=/bin/sleep 600
 liveness_exec=/usr/bin/test -e DIR/alive
 liveness_period=0.05
+liveness_timeout=60
 liveness_failures=2
 startsecs=0
 autorestart=false

@@ -31,6 +31,7 @@ command=/bin/sh -c 'setsid sh -c "trap \"sleep 0.3; exit\" TERM; echo up; while 
 stdout_logfile=DIR/p.log
 memory_limit=1GB
 startsecs=0
+stopwaitsecs=600
 `)
 	b.eventually("it has a child", func() bool { return b.read("p.log") == "up\n" })
 	dir := filepath.Join(root, "inpod-"+itoa(os.Getpid()))

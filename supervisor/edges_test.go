@@ -68,6 +68,7 @@ command=/bin/sleep 600
 autostart=false
 readiness_exec=/usr/bin/test -e DIR/db.ready
 readiness_period=0.05
+readiness_timeout=60
 startsecs=0
 `)
 	b.snap("web")
@@ -123,6 +124,7 @@ command=/bin/sleep 600
 autostart=false
 readiness_exec=/usr/bin/test -e DIR/later.ready
 readiness_period=0.05
+readiness_timeout=60
 startsecs=0
 `)
 	b.awaitState("g:z", Running)
@@ -173,6 +175,7 @@ command=/bin/sh -c 'sh -c "trap \"echo bye; sleep 0.2; echo >&2; echo done; exit
 stdout_logfile=DIR/p.log
 stderr_logfile=DIR/p.err
 startsecs=0
+stopwaitsecs=600
 `)
 	b.eventually("it has a child", func() bool { return b.read("p.log") == "up\n" })
 	if err := b.StopProcess(b.ctx(), "p", true); err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for what must come. It is long because a busy machine is no failure.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // bench is a supervisor under test with a directory of its own.
 type bench struct {

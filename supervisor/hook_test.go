@@ -9,6 +9,7 @@ command=/bin/sh -c 'trap "echo stopped >> DIR/story; exit 0" TERM; echo runs >> 
 pre_start_hook=/bin/sh -c 'echo before >> DIR/story'
 pre_stop_hook=/bin/sh -c 'echo hook >> DIR/story'
 startsecs=0
+stopwaitsecs=600
 [program:bad]
 command=/bin/sleep 600
 pre_start_hook=/no/such/hook

@@ -22,6 +22,7 @@ buffer_size=1000
 startsecs=0
 [program:quick]
 command=/bin/sh -c 'exit 0'
+startsecs=600
 startretries=1
 [program:code]
 command=/bin/sh -c 'exit 3'
@@ -48,7 +49,7 @@ stdout_events_enabled=true
 [group:pair]
 programs=talk,stays
 [program:talk]
-command=/bin/sh -c 'printf "before<!--XSUPERVISOR:BEGIN-->h\303\244llo<!--XSUPERVISOR:END-->after, and longer than a token, else Supervisor keeps it for itself"; printf "\377x" >&2; sleep 2'
+command=/bin/sh -c 'printf "before<!--XSUPERVISOR:BEGIN-->h\303\244llo<!--XSUPERVISOR:END-->after, and longer than a token, else Supervisor keeps it for itself"; printf "\377x" >&2; sleep 4'
 stdout_events_enabled=true
 stderr_events_enabled=true
 stdout_capture_maxbytes=1MB

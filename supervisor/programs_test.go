@@ -137,7 +137,7 @@ startsecs=0
 exitcodes=0,7
 [program:quick]
 command=/bin/sh -c 'exit 0'
-startsecs=1
+startsecs=600
 startretries=0
 [program:nosuch]
 command=/no/such/command
@@ -233,7 +233,7 @@ autorestart=false
 		t.Errorf("the log is %v (%v), want %d bytes", st, err, size)
 	}
 	pid := b.pidIn("closes")
-	if s := b.snap("closes"); s.state != Running || s.pid != pid {
+	if s := b.awaitState("closes", Running); s.pid != pid {
 		t.Errorf("it is %v with pid %d, want RUNNING with %d", s.state, s.pid, pid)
 	}
 }
@@ -251,7 +251,7 @@ startretries=100
 command=/bin/sh -c 'trap "echo heard" TERM; echo ready; while :; do sleep 0.05; done'
 stdout_logfile=DIR/stopping.log
 startsecs=0
-stopwaitsecs=3
+stopwaitsecs=600
 `)
 	b.awaitState("starting", Starting)
 	b.fault(b.StartProcess(b.ctx(), "starting", true), "ALREADY_STARTED: starting")
@@ -278,7 +278,7 @@ stopwaitsecs=3
 		t.Errorf("a start without wait while stopping: got %v, want nil as Supervisor", err)
 	}
 	b.fault(b.StopProcess(b.ctx(), "stopping", true), "NOT_RUNNING: stopping")
-	if err := b.SignalProcess("stopping", "USR1"); err != nil {
+	if err := b.SignalProcess("stopping", "USR1"); err != nil { // its end
 		t.Errorf("a signal while stopping: %v", err)
 	}
 	b.awaitState("stopping", Stopped)
@@ -395,6 +395,7 @@ autostart=false
 	}
 	b.eventually("cat has said it all", func() bool { return b.read("cat.log") == "hällo\n"+big })
 	b.pidIn("deaf")
+	b.awaitState("deaf", Running) // which it may be later than it says so: our own end of its stdin is closed then
 	b.fault(b.SendStdin("deaf", "x"), "NO_FILE: deaf")
 	b.fault(b.SendStdin("off", "x"), "NOT_RUNNING: off")
 	b.fault(b.SendStdin("nobody", "x"), "BAD_NAME: nobody")
@@ -411,6 +412,7 @@ command=/bin/true
 autostart=false
 `)
 	b.eventually("it is ready", func() bool { return b.read("p.log") == "ready\n" })
+	b.awaitState("p", Running) // it may be ready before
 	if err := b.SignalProcess("p", "hup"); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -130,6 +131,10 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	if err := os.Symlink("nowhere", dangling); err != nil {
 		t.Fatal(err)
 	}
+	fifo := dir + "/fifo"
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	locked := write(t, dir+"/locked.ini", good)
 	if err := os.Chmod(locked, 0); err != nil {
 		t.Fatal(err)
@@ -141,6 +146,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	}{
 		{"missing", "cannot be read: no such file or directory", Options{Main: dir + "/missing.ini"}, false},
 		{"directory", "is a directory: want a file", Options{Main: dir}, false},
+		{"fifo", "is empty: want sections", Options{Main: fifo}, false}, // and not a wait for somebody who writes
 		{"10 MB", "is too large: want at most 4 MiB", Options{Main: huge}, false},
 		{"10 MB by a glob", "is too large: want at most 4 MiB", Options{Include: []string{dir + "/h*.ini"}}, false},
 		{"no permission", "cannot be read: permission denied", Options{Main: locked}, true},
