@@ -42,7 +42,7 @@ func served(t *testing.T, addr, when string) {
 		if resp.StatusCode != 200 || body != "hello 0" {
 			t.Errorf("%s: another client got %d %q, want 200", when, resp.StatusCode, body)
 		}
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > 20*time.Second { // less than any timeout that would free what holds it up
 			t.Errorf("%s: another client waited %s", when, took)
 		}
 	}
@@ -120,9 +120,8 @@ func TestManyIdleConnections(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if got := openFiles(t, a.d.PID()) - files; got < count-10 {
-		t.Errorf("inpod has %d open files more, want some %d", got, count)
-	}
+	// Connected is what the kernel says; inpod takes them one by one.
+	a.until(fmt.Sprintf("%d open files more", count), func() bool { return openFiles(t, a.d.PID())-files >= count-count/100 })
 	each := (rss(t, a.d.PID()) - before) / count
 	t.Logf("%d connections, %d bytes each", count, each)
 	if each > 16<<10 {
@@ -232,17 +231,17 @@ func TestSlowHeads(t *testing.T) {
 // A body that stops coming ends with 408; one that is only slow is none of our business.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
-	_, addr := startProxy(t, setup{static: true}, route{"upstream": hello(t), "idle_timeout": "1500ms"})
-	steady, answer := send(t, addr, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+	_, addr := startProxy(t, setup{static: true}, route{"upstream": hello(t), "idle_timeout": "6s"})
+	steady, answer := send(t, addr, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n")
 	stopped, broken := send(t, addr, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nabc")
-	for range 20 {
+	for range 50 {
 		<-time.After(150 * time.Millisecond)
 		if _, err := io.WriteString(steady, "x"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if resp, body := answer(); resp.StatusCode != 200 || body != "hello 20" {
-		t.Errorf("a body of 20 bytes in 3 s: got %d %q, want 200", resp.StatusCode, body)
+	if resp, body := answer(); resp.StatusCode != 200 || body != "hello 50" {
+		t.Errorf("a body of 50 bytes in 7.5 s: got %d %q, want 200", resp.StatusCode, body)
 	}
 	if resp, body := broken(); resp.StatusCode != 408 || resp.Header.Get("X-Inpod-Error") == "" {
 		t.Errorf("a body that stopped: got %d %q, want 408", resp.StatusCode, body)
@@ -340,6 +339,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		t.Errorf("inpod grew by %d MB for 70 clients that do not read", grown>>20)
 	}
 	// One of them changes its mind and gets all of it.
+	_ = slow[0].SetDeadline(time.Now().Add(patience))
 	if rest, err := io.CopyN(io.Discard, slow[0], 64<<20); err != nil {
 		t.Errorf("a slow client that reads on: got %d bytes, %v; want 64 MB", rest, err)
 	}
