@@ -93,6 +93,18 @@ func (e *grpcEcho) wait(_ any, s grpc.ServerStream) error {
 	return s.Context().Err()
 }
 
+// next waits until a call of Wait has reached the upstream, and says how long that has until the client's deadline.
+func (e *grpcEcho) next(t *testing.T) time.Duration {
+	t.Helper()
+	select {
+	case left := <-e.began:
+		return left
+	case <-time.After(patience):
+		t.Fatal("the call does not reach the upstream")
+		return 0
+	}
+}
+
 func (e *grpcEcho) serve(t *testing.T) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -201,19 +213,16 @@ func (e *grpcEcho) endings(t *testing.T, conn *grpc.ClientConn) {
 		}
 		_ = s.SendMsg(wrapperspb.String(say))
 		_ = s.CloseSend()
-		<-e.began
-		begin := time.Now()
+		e.next(t)
 		cancel()
 		select {
-		case <-e.ended:
-			if took := time.Since(begin); took > time.Second {
-				t.Errorf("the upstream saw after %s that the client left", took)
-			}
-		case <-time.After(10 * time.Second):
+		case <-e.ended: // less than the route's timeout, which would end it too
+		case <-time.After(patience / 2):
 			t.Fatal("the upstream still works for a client that has gone")
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	const limit = 10 * time.Second // enough for the call to reach the upstream, whatever else the machine does
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/e2e.Echo/Wait")
 	if err != nil {
@@ -221,8 +230,8 @@ func (e *grpcEcho) endings(t *testing.T, conn *grpc.ClientConn) {
 	}
 	_ = s.SendMsg(wrapperspb.String(""))
 	_ = s.CloseSend()
-	if left := <-e.began; left <= 0 || left > time.Second {
-		t.Errorf("the upstream has %s until the client's deadline of 1s", left)
+	if left := e.next(t); left <= 0 || left > limit {
+		t.Errorf("the upstream has %s until the client's deadline of %s", left, limit)
 	}
 	if err := s.RecvMsg(&wrapperspb.StringValue{}); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("at the deadline: got %v, want DeadlineExceeded", err)
