@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/summerwind/h2spec"
 	"github.com/summerwind/h2spec/config"
@@ -32,7 +31,7 @@ var h2specKnown = map[string]string{
 // h2spec's 145 cases against a route.
 func TestH2Spec(t *testing.T) {
 	if port, err := strconv.Atoi(os.Getenv(h2specEnv)); err == nil {
-		_, err := h2spec.Run(&config.Config{Host: "127.0.0.1", Port: port, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000})
+		_, err := h2spec.Run(&config.Config{Host: "127.0.0.1", Port: port, Path: "/", Timeout: patience / 6, MaxHeaderLen: 4000})
 		if err != nil {
 			t.Fatal(err)
 		}
