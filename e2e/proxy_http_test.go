@@ -406,7 +406,7 @@ func TestCurl(t *testing.T) {
 		{[]string{"-F", "images=@" + a.path("large"), "-o", "/dev/null", "-w", "%{http_code}", "/up"}, "", "200"},
 		{[]string{"-Z", "/?[1-20]", "-o", "/dev/null", "-w", "%{http_code} "}, "", strings.Repeat("200 ", 20)},
 	} {
-		args := append([]string{"-sS", "--max-time", "30"}, tt.args...)
+		args := append([]string{"-q", "-sS", "--max-time", "60"}, tt.args...) // -q: no ~/.curlrc
 		for i, s := range args {
 			if strings.HasPrefix(s, "/") && s != "/dev/null" {
 				args[i] = "http://" + addr + s
