@@ -181,11 +181,13 @@ func TestWebSocketFramesPass(t *testing.T) {
 	for i, c := range cases {
 		client[i] = c.bytes(true)
 	}
+	ended := make(chan struct{}, len(cases))
 	up := tcpServer(t, func(c *net.TCPConn, br *bufio.Reader) {
 		req, err := http.ReadRequest(br)
 		if err != nil {
 			return // a health check
 		}
+		defer func() { ended <- struct{}{} }()
 		i, _ := strconv.Atoi(strings.TrimPrefix(req.URL.Path, "/case/"))
 		ws, err := traffic.Accept(c, br, req, "")
 		if err == nil {
@@ -214,6 +216,11 @@ func TestWebSocketFramesPass(t *testing.T) {
 			t.Errorf("%s: client: got %q, %v at the end, want it to be closed", c.name, rest, err)
 		}
 		ws.Close()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Fatalf("%s: the upstream does not hear that the client has gone", c.name)
+		}
 	}
 	t.Logf("%d cases", len(cases))
 }
