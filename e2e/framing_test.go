@@ -168,7 +168,7 @@ func playCase(addr string, c *framing.Case, bytewise bool) (*framingClient, erro
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(patience / 3)) // many may fail at once
+	_ = conn.SetDeadline(time.Now().Add(patience / 2)) // many may fail at once
 	k := &framingClient{
 		Conn: conn, br: bufio.NewReader(conn), sent: make(chan struct{}), head: bytes.HasPrefix(c.Raw, []byte("HEAD ")),
 	}
