@@ -19,6 +19,7 @@ const gated = `[supervisord]
 command=sleep 1000
 readiness_exec=test -e %(ENV_DIR)s/open
 readiness_exec_period=0.05
+readiness_timeout=60
 [program:free]
 command=sleep 1000
 `

@@ -21,6 +21,7 @@ func TestEndpoints(t *testing.T) {
 	write(t, dir+"/s.conf", "[supervisord]\n[program:p]\ncommand=sleep 1000\nstartsecs=0\n")
 	a := launch(t, dir, nil, "INPOD_ADMIN_TOKEN_FILE="+dir+"/token").started()
 	a.stdout.wait(t, `"to":"ready"`)
+	a.stdout.wait(t, `"running"`, `"program":"p"`) // which ready does not ask for
 	const text, js = "text/plain; charset=utf-8", "application/json"
 	for _, tt := range []struct{ path, kind string }{
 		{"/livez", text},

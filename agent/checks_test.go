@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/internal/proc"
@@ -73,7 +72,7 @@ func TestNewCheckChecks(t *testing.T) {
 			t.Errorf("%q: %v", tt.health, err)
 			continue
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		got := ""
 		if err := check.Check(ctx); err != nil {
 			got = err.Error()

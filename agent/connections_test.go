@@ -20,7 +20,7 @@ func dialHTTP(t *testing.T, addr, path string) (net.Conn, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if path != "" {
 		if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
@@ -72,22 +72,22 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Fatalf("got status %d, want 200", got)
 	}
 	s.conns.awaitIdle(t, 1)
-	for range 3 * most { // each stays open and idle
+	for i := range 3 * most { // each stays open and idle
 		_, r := dialHTTP(t, addr, "/one")
 		if got := statusOf(t, r); got != 200 {
 			t.Fatalf("with idle connections: got status %d, want 200", got)
 		}
+		s.conns.awaitIdle(t, min(i+2, most))
 	}
 	if _, err := oldest.ReadByte(); err != io.EOF {
 		t.Errorf("the oldest idle connection: got %v, want it closed", err)
 	}
-	s.conns.awaitIdle(t, most)
 	var waiting []*bufio.Reader
 	for range most {
 		_, r := dialHTTP(t, addr, "/wait")
 		select {
 		case <-asked:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			close(answer)
 			t.Fatal("a call was not heard")
 		}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -145,7 +147,7 @@ func free(t *testing.T) string {
 }
 
 // A drain as Kubernetes sees it: not ready at once, serving until the delay is over, then the programs in
-// reverse order.
+// reverse order. The delay is as long as this test wants it.
 func TestDrain(t *testing.T) {
 	dir, addr := t.TempDir(), free(t)
 	up := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "served") })}
@@ -155,7 +157,7 @@ func TestDrain(t *testing.T) {
 	}
 	go up.Serve(ln)
 	defer up.Close()
-	write(t, dir+"/inpod.yaml", fmt.Sprintf("drain: {delay: 1s}\nproxy: {routes: [{listen: %q, upstream: %q}]}\n", addr, ln.Addr()))
+	write(t, dir+"/inpod.yaml", fmt.Sprintf("drain: {delay: 10m, deadline: 20m}\nproxy: {routes: [{listen: %q, upstream: %q}]}\n", addr, ln.Addr()))
 	conf := "[supervisord]\n"
 	for i, name := range []string{"first", "second", "third"} {
 		write(t, dir+"/"+name+".sh", fmt.Sprintf("trap 'echo %s >> %s/order; exit 0' TERM\necho %s is up\nwhile :; do sleep 0.02; done\n", name, dir, name))
@@ -168,7 +170,6 @@ func TestDrain(t *testing.T) {
 	}
 	a.stdout.wait(t, `"to":"ready"`)
 
-	begun := time.Now()
 	a.signal(syscall.SIGTERM)
 	a.stdout.wait(t, `"to":"draining"`)
 	if resp, body := a.do(false, "GET", "/readyz"); resp.StatusCode != 503 || body != "not ready\n" {
@@ -194,11 +195,9 @@ func TestDrain(t *testing.T) {
 	if got := read(t, dir+"/order"); got != "" {
 		t.Errorf("programs were signalled during the delay: %q", got)
 	}
+	a.signal(syscall.SIGINT)
 	if got := a.code(); got != 0 {
 		t.Errorf("exit code %d, want 0", got)
-	}
-	if d := time.Since(begun); d < time.Second {
-		t.Errorf("ended after %s, want at least drain.delay", d)
 	}
 	if diff := cmp.Diff("third\nsecond\nfirst\n", read(t, dir+"/order")); diff != "" {
 		t.Errorf("order of the stop (-want +got):\n%s", diff)
@@ -238,20 +237,21 @@ func TestSignalsThatShortenTheDrain(t *testing.T) {
 
 func TestDrainByCommandThenSIGTERM(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir+"/inpod.yaml", "drain: {delay: 500ms}\n")
+	const delay = 4 * time.Second // in which both drains and the signal come, also on a machine that is busy
+	write(t, dir+"/inpod.yaml", "drain: {delay: "+delay.String()+"}\n")
 	a := launch(t, dir, nil).started()
+	begun := time.Now()
 	for range 2 { // idempotent
 		if resp, body := a.do(true, "POST", "/api/v1/drain"); resp.StatusCode != 202 || !strings.Contains(body, `"phase":"draining"`) {
 			t.Errorf("drain: got %d %s, want 202 and the phase draining", resp.StatusCode, body)
 		}
 	}
-	begun := time.Now()
 	a.signal(syscall.SIGTERM) // the first signal: it must not cut the delay short
 	if got := a.code(); got != 0 {
 		t.Errorf("exit code %d, want 0", got)
 	}
-	if d := time.Since(begun); d < 300*time.Millisecond {
-		t.Errorf("ended %s after SIGTERM, want that the delay is kept", d)
+	if d := time.Since(begun); d < delay {
+		t.Errorf("ended after %s, want that the delay is kept", d)
 	}
 }
 
@@ -316,14 +316,27 @@ func TestDrainHook(t *testing.T) {
 	if resp, body := a.do(true, "POST", "/api/v1/drain?wait=perhaps"); resp.StatusCode != 400 {
 		t.Errorf("wait=perhaps: got %d %s, want 400", resp.StatusCode, body)
 	}
+	conn, err := net.Dial("unix", a.socket) // it stays open: who hangs up has read the answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(conn, "POST /api/v1/drain?wait=true HTTP/1.1\r\nHost: a\r\n\r\n")
 	hook := make(chan string, 1)
+	var allowed atomic.Pointer[time.Time] // no program may be stopped earlier
 	go func() {
-		defer close(hook) // also when the request fails, which ends this goroutine
-		resp, body := a.do(true, "POST", "/api/v1/drain?wait=true")
-		if _, err := os.Stat(dir + "/stopped"); err == nil {
-			body += " but the program has been stopped"
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			hook <- err.Error()
+			return
 		}
-		hook <- fmt.Sprint(resp.StatusCode, " ", body)
+		body, err := io.ReadAll(resp.Body)
+		text := fmt.Sprint(resp.StatusCode, " ", string(body), err)
+		if _, err := os.Stat(dir + "/stopped"); err == nil && allowed.Load() != nil && time.Now().Before(*allowed.Load()) {
+			text += " but the program has been stopped"
+		}
+		hook <- text
 	}()
 	a.stdout.wait(t, `"to":"draining"`)
 	a.signal(syscall.SIGTERM)
@@ -332,6 +345,8 @@ func TestDrainHook(t *testing.T) {
 		t.Errorf("the hook ended while a request was in flight: %s", got)
 	default:
 	}
+	grace := time.Now().Add(hookGrace)
+	allowed.Store(&grace)
 	letGo()
 	if got := <-served; got != "served" {
 		t.Errorf("the request in flight: got %q, want served", got)
@@ -339,6 +354,7 @@ func TestDrainHook(t *testing.T) {
 	if got := <-hook; !strings.HasPrefix(got, "200 ") || !strings.Contains(got, `"phase":"draining"`) || strings.Contains(got, "stopped") {
 		t.Errorf("the hook: got %s, want 200, the phase draining, and the program running", got)
 	}
+	_ = conn.Close()
 	if got := a.code(); got != 0 {
 		t.Errorf("exit code %d, want 0", got)
 	}
