@@ -61,7 +61,7 @@ func grpcSays(t *testing.T, addr, service, want string) {
 	if want != "" {
 		want = check.String() + ": " + want
 	}
-	says(t, check.Check(within(t, 10*time.Second)), want)
+	says(t, check.Check(within(t, patience)), want)
 }
 
 func TestGRPC(t *testing.T) {
@@ -133,7 +133,7 @@ func TestGRPCFailures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = check.Check(within(t, 10*time.Second))
+		err = check.Check(within(t, patience))
 		if prefix := check.String() + ": no answer of gRPC without TLS: "; err == nil || !strings.HasPrefix(err.Error(), prefix) {
 			t.Errorf("got %v, want it to begin with %q", err, prefix)
 		} else {
@@ -225,7 +225,7 @@ func TestGRPCKeepsNoConnection(t *testing.T) {
 		select {
 		case n := <-open:
 			sum += n
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("got %d events, want 5 connections opened and closed", events)
 		}
 	}

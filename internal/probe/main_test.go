@@ -10,6 +10,9 @@ import (
 	"github.com/inpod/inpod/internal/proc"
 )
 
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
 func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)

@@ -3,7 +3,6 @@ package probe
 import (
 	"net"
 	"testing"
-	"time"
 )
 
 func TestTCP(t *testing.T) {
@@ -21,7 +20,7 @@ func TestTCP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		says(t, check.Check(within(t, 10*time.Second)), want)
+		says(t, check.Check(within(t, patience)), want)
 	}
 }
 
