@@ -182,7 +182,7 @@ func TestEventsOfAClosedSocketAreDropped(t *testing.T) {
 			reads.Add(1)
 			old := other.FD()
 			other.Close()
-			fd, err := unix.Dup(spare)
+			fd, err := unix.FcntlInt(uintptr(spare), unix.F_DUPFD_CLOEXEC, old) // old, or one above it
 			took <- err == nil && fd == old && l.Add(fd, &heir, &heir.Sock) == nil
 		}
 	}
