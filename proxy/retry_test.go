@@ -22,11 +22,8 @@ func parked(t *testing.T, p *Proxy, u *rawUpstream, c *wire) *wire {
 	up.send(shortAnswer)
 	c.response("GET")
 	eventually(t, "an idle connection", func() bool {
-		n := 0
-		onLoops(p, func(w *worker) { n += len(p.routes[0].upstream.pools[w.id].idle) })
-		return n == 1
+		return keepIdle(p) == 1
 	})
-	keepIdle(p)
 	return up
 }
 

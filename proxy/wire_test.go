@@ -257,15 +257,18 @@ func inTime(t *testing.T, given time.Duration, attempt func() error) {
 	}
 }
 
-// keepIdle takes the limit from the connections to upstreams that are idle now: they stay until they are used.
-func keepIdle(p *Proxy) {
+// keepIdle takes the limit from the connections to upstreams that are idle now: they stay until they are used. It returns
+// their number.
+func keepIdle(p *Proxy) (n int) {
 	onLoops(p, func(w *worker) {
 		for _, r := range p.routes {
 			for _, up := range r.upstream.pools[w.id].idle {
 				up.SetDeadline(0)
+				n++
 			}
 		}
 	})
+	return n
 }
 
 // runOut waits for a deadline at the socket that of gives, nil for none yet, and lets it pass.
