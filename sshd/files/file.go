@@ -289,6 +289,12 @@ func (t *Tree) OpenDir(p string) (*Dir, error) {
 		if err != nil {
 			return err
 		}
+		if t.strict { // the last name too can have become a link in the meantime
+			if where, err := t.whereIs(f); err != nil || t.access(where)&ReadOnly == 0 {
+				_ = f.Close() // only read
+				return syscall.EACCES
+			}
+		}
 		dir = &Dir{File: f, Path: at.path, tree: t}
 		return nil
 	})

@@ -130,11 +130,18 @@ func (t *Tree) Jailed() bool { return t.root != nil }
 // Real resolves every link of p. What its last name stands for need not exist.
 func (t *Tree) Real(p string) (string, error) { return t.resolve(t.Abs(p), true) }
 
+// pathMax is the kernel's PATH_MAX. Names that are walked part by part would be taken beyond it, for the square of their
+// length in work.
+const pathMax = 4096
+
 const maxLinks = 40 // as the kernel's
 
 // resolve walks p link by link, as a process whose root the jail is would. It only finds out a name; that nothing
 // outside is reached through it is for os.Root to hold.
 func (t *Tree) resolve(p string, follow bool) (string, error) {
+	if len(p) >= pathMax {
+		return "", &fs.PathError{Op: "resolve", Path: p[:64] + "…", Err: syscall.ENAMETOOLONG}
+	}
 	done, todo, links := "/", strings.Split(p, "/"), 0
 	for len(todo) > 0 {
 		name := todo[0]

@@ -105,7 +105,8 @@ func (t *Tree) Rmdir(p string) error {
 // Rename renames. Without replace it fails when there is something of the new name.
 func (t *Tree) Rename(from, to string, replace bool) error {
 	err := t.atBoth("rename", from, to, WriteOnly, func(f, g place) error {
-		if t.strict && (t.governed(f.path) || t.governed(g.path)) {
+		// What may only be written must not become readable by another name.
+		if t.strict && (t.governed(f.path) || t.governed(g.path) || t.access(g.path)&^t.access(f.path) != 0) {
 			return syscall.EACCES
 		}
 		fd1, old, done1, err := f.dir()

@@ -117,11 +117,11 @@ func size(root string) (sum int64, err error) {
 	return sum, err
 }
 
-// reserve takes n bytes, or none.
+// reserve takes n bytes, or none. What does not grow is never too much, also where others have used more than the limit.
 func (q *Quota) reserve(n int64) error {
 	for {
 		used := q.used.Load()
-		if n > q.limit-used {
+		if n > 0 && n > q.limit-used {
 			return syscall.EDQUOT
 		}
 		if q.used.CompareAndSwap(used, used+n) {

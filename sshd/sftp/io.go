@@ -109,7 +109,7 @@ func (s *session) read(id uint32, q *parser) error {
 	s.out = slices.Grow(s.out, 4+int(n))
 	body := len(s.out) + 4
 	got, err := f.ReadAt(s.out[body:body+int(n)], int64(off))
-	if got == 0 && (err != nil || n == 0) {
+	if got == 0 && err != nil {
 		s.out = s.out[:at]
 		return s.status(id, err)
 	}
