@@ -62,10 +62,17 @@ func sshDropbear(t *testing.T, s *sshSide) {
 	login := func(args ...string) []string {
 		return append([]string{"dbclient", "-y", "-y", "-i", s.key + ".db", "-p", s.port, "-l", s.user}, args...)
 	}
-	// What comes back has to fit into a pipe: dbclient never ends when it cannot write all of it before the channel is closed.
+	// What comes back goes into a file: dbclient never ends when it cannot write all of it before the channel is closed.
+	run := func(input string, args ...string) ended {
+		t.Helper()
+		file := s.path("client/dropbear-out")
+		e := s.run(t, input, append([]string{"sh", "-c", `exec "$@" >"$0"`, file}, login(args...)...)...)
+		e.out = s.read(t, file)
+		return e
+	}
 	data := s.read(t, filepath.Join(s.tree(t, "dropbear-src"), "sub/deep/big"))
 	few := data[len(data)-20_000:]
-	if e := s.run(t, data, login("127.0.0.1", "tail -c 20000; exit 4")...); e.code != 4 || e.out != few {
+	if e := run(data, "127.0.0.1", "tail -c 20000; exit 4"); e.code != 4 || e.out != few {
 		t.Errorf("code %d, %d bytes of %d: %s", e.code, len(e.out), len(few), e.errs)
 	}
 	term := openTerminal(t, s.client, s.clientEnv("TERM=vt100"), 33, 77, login("-t", "127.0.0.1", "stty size; read x; exit 8")...)
@@ -76,7 +83,7 @@ func sshDropbear(t *testing.T, s *sshSide) {
 		t.Errorf("on a terminal: code %d, want 8", code)
 	}
 	echo := echoServer(t)
-	if e := s.run(t, few, login("-B", "127.0.0.1:"+echo, "127.0.0.1")...); e.out != few {
+	if e := run(few, "-B", "127.0.0.1:"+echo, "127.0.0.1"); e.out != few {
 		t.Errorf("-B: code %d, %d bytes of %d: %s", e.code, len(e.out), len(few), e.errs)
 	}
 }

@@ -221,7 +221,7 @@ func sshAnsible(t *testing.T, s *sshSide) {
 			argv := []string{"ansible", "all", "-i", host + ",", "-e", "ansible_python_interpreter=/usr/bin/python3"}
 			cmd := s.command(t.Context(), append(argv, args...)...)
 			cmd.Env = s.clientEnv("ANSIBLE_SSH_ARGS=-F "+s.conf+" -o ControlMaster=auto -o ControlPersist=5s", "ANSIBLE_NOCOLOR=1",
-				"ANSIBLE_SSH_CONTROL_PATH_DIR="+s.client, "ANSIBLE_HOST_KEY_CHECKING=False")
+				"ANSIBLE_SSH_CONTROL_PATH_DIR="+s.client, "ANSIBLE_HOST_KEY_CHECKING=False", "ANSIBLE_TIMEOUT=60")
 			return s.good(t, "", cmd)
 		}
 		if out := ansible("-m", "ping"); !strings.Contains(out, `"ping": "pong"`) {

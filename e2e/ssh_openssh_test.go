@@ -242,7 +242,7 @@ func sshKeyscan(t *testing.T, s *sshSide) {
 		f := strings.Fields(s.must(t, "", "ssh-keygen", "-y", "-f", s.path("host/ssh_host_"+kind+"_key")))
 		want = append(want, fmt.Sprintf("[127.0.0.1]:%s %s %s", s.port, f[0], f[1]))
 	}
-	got := strings.Split(strings.TrimSpace(s.must(t, "", "ssh-keyscan", "-p", s.port, "127.0.0.1")), "\n")
+	got := strings.Split(strings.TrimSpace(s.must(t, "", "ssh-keyscan", "-T", "60", "-p", s.port, "127.0.0.1")), "\n")
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -362,7 +362,9 @@ func sshLocal(t *testing.T, s, open *sshSide, echo string) {
 	for _, side := range []*sshSide{s, open} {
 		sock := side.path("client/forwarded.sock")
 		side.background(t, side.ssh("-N", "-L", sock+":"+side.path("agent.sock"), "box")...)
-		lab.Until(patience, func() bool { _, err := os.Stat(sock); return err == nil })
+		if !listened(sock) {
+			t.Error("a unix socket: the client does not listen")
+		}
 		e := side.run(t, "", "curl", "-s", "--max-time", "30", "--unix-socket", sock, "http://x/livez")
 		if (e.code == 0) != (side == open) {
 			t.Errorf("a unix socket, permitted is %t: %+v", side == open, e)

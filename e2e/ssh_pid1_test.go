@@ -71,7 +71,10 @@ func pid1Statuses(t *testing.T, s *sshSide) {
 func pid1Daemon(t *testing.T, s *sshSide) {
 	for _, host := range s.hosts() {
 		for _, tty := range []string{"-T", "-tt"} {
-			pid := strings.TrimSpace(s.must(t, "", s.ssh(tty, host, "setsid sleep 1003 </dev/null >/dev/null 2>&1 & sleep 0.1; echo $!")...))
+			// Before it has a session of its own the end of the terminal would be its end.
+			const command = `setsid sleep 1003 </dev/null >/dev/null 2>&1 &
+until read name </proc/$!/comm && test "$name" = sleep; do sleep 0.01; done; echo $!`
+			pid := strings.TrimSpace(s.must(t, "", s.ssh(tty, host, command)...))
 			got := s.must(t, "", s.ssh(host, "ps -o ppid=,stat=,args= -p "+pid)...)
 			if f := strings.Fields(got); len(f) < 3 || f[0] != "1" || f[2] != "sleep" {
 				t.Errorf("%s %s: the daemon %s is %q", host, tty, pid, got)

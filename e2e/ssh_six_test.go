@@ -104,7 +104,7 @@ func sixForwards(t *testing.T, s *sshSide) {
 
 // sixClients are those that write an address in a way of their own.
 func sixClients(t *testing.T, s *sshSide) {
-	if out := s.must(t, "", "ssh-keyscan", "-6", "-t", "ed25519", "-p", s.port, "::1"); !strings.HasPrefix(out, "[::1]:"+s.port+" ssh-ed25519 ") {
+	if out := s.must(t, "", "ssh-keyscan", "-T", "60", "-6", "-t", "ed25519", "-p", s.port, "::1"); !strings.HasPrefix(out, "[::1]:"+s.port+" ssh-ed25519 ") {
 		t.Errorf("ssh-keyscan: %s", out)
 	}
 	copied := s.path("client/six")

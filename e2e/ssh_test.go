@@ -207,7 +207,7 @@ func (s *sshSide) run(t *testing.T, input string, argv ...string) ended {
 
 func (s *sshSide) finish(t *testing.T, input string, cmd *exec.Cmd) ended {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // some of them move gigabytes
 	defer cancel()
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
@@ -301,6 +301,17 @@ func (s *sshSide) tree(t *testing.T, name string) string {
 	}
 	s.must(t, "", "touch", "-d", "2003-03-03", filepath.Join(root, "sub", "deep"))
 	return root
+}
+
+// listened waits until somebody listens on a unix socket; there is a moment between its name and that.
+func listened(sock string) bool {
+	return lab.Until(patience, func() bool {
+		c, err := net.Dial("unix", sock)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 }
 
 // sameTree compares two trees: contents, and where they are to be kept modes and times.
