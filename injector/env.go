@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/inpod/inpod/config"
@@ -172,13 +173,37 @@ func (p *plan) sshEnv() []variable {
 	return vars
 }
 
+// stopSignal begins the drain in a hook where the container is stopped by another signal than SIGTERM: to inpod SIGINT
+// means without delay and SIGQUIT at once, and the rest mean nothing. The image's words for it are Docker's: a name or a number.
+func (p *plan) stopSignal(context.Context) error {
+	signal, hooks := p.image.StopSignal, p.c.Lifecycle
+	if hooks != nil && hooks.StopSignal != nil {
+		signal = string(*hooks.StopSignal)
+	}
+	if name := strings.TrimPrefix(strings.ToUpper(signal), "SIG"); p.mode != Wrap || name == "" || name == "TERM" || name == "15" ||
+		hooks != nil && hooks.PreStop != nil { // which grace has warned of
+		return nil
+	}
+	if hooks == nil {
+		p.c.Lifecycle = &corev1.Lifecycle{}
+	}
+	p.c.Lifecycle.PreStop = execHook(binary, "drain", "--wait", "--timeout", seconds(p.drainTime()+hookSlack))
+	p.rep.did("container %s has a preStop hook that drains, since it is stopped by %s and not by SIGTERM", p.c.Name, clip(signal))
+	return nil
+}
+
+// drains tells whether a hook is one that begins inpod's drain itself.
+func drains(hook *corev1.ExecAction) bool {
+	return hook != nil && len(hook.Command) > 1 && runsInpod(hook.Command) && hook.Command[1] == "drain"
+}
+
 // grace makes room for the drain: what Kubernetes kills in the middle of it was not drained.
 func (p *plan) grace(context.Context) error {
 	if p.drainTime() == 0 {
 		return nil // nothing is drained, and the command gets its SIGTERM as before
 	}
 	took := p.drainTime() + mainStop + hookSlack
-	if hook := p.c.Lifecycle; p.mode == Wrap && hook != nil && hook.PreStop != nil {
+	if hook := p.c.Lifecycle; p.mode == Wrap && hook != nil && hook.PreStop != nil && !drains(hook.PreStop.Exec) {
 		p.rep.warn("container %q has a preStop hook, and inpod begins to drain only after it; remove the hook, since inpod goes on serving for "+
 			"inpod.dev/drain-delay by itself", p.c.Name)
 		if hook.PreStop.Sleep != nil {

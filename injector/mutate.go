@@ -18,6 +18,7 @@ type Image struct {
 	Entrypoint []string
 	Cmd        []string
 	User       string
+	StopSignal string
 }
 
 // Images looks images up. Any error means that it is not known what an image starts.
@@ -123,7 +124,7 @@ func Mutate(ctx context.Context, pod *corev1.Pod, set Settings) (*corev1.Pod, Re
 	p := &plan{set: set, pod: pod.DeepCopy()}
 	steps := []func(context.Context) error{
 		p.guard, p.options, p.exceptions, p.chooseContainer, p.command, p.choosePorts, p.adopt, p.chooseIntercept, p.freePorts,
-		p.inject, p.probes, p.login, p.agentEnv, p.grace, p.freeNames, p.record,
+		p.inject, p.probes, p.login, p.agentEnv, p.grace, p.stopSignal, p.freeNames, p.record,
 	}
 	for _, step := range steps {
 		err := step(ctx)
@@ -171,6 +172,9 @@ func (p *plan) options(ctx context.Context) error {
 		layers = append(layers, l)
 	}
 	p.opt, problems = newOptions(append(layers, annotations))
+	if len(problems) == 0 {
+		problems = p.opt.resources()
+	}
 	if len(problems) > 0 {
 		return refuseSettings(problems)
 	}

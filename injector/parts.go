@@ -3,6 +3,7 @@ package injector
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,17 +56,17 @@ func (p *plan) command(ctx context.Context) error {
 	if err != nil {
 		return refuse(NoCommand, p.c.Name, clipLong(p.c.Image), err)
 	}
-	if runsInpod(image.Entrypoint) {
-		return leftAlone(left(RunsInpod, p.c.Name))
-	}
 	p.image, p.st.Lookup = image, image.Digest
 	args := p.c.Args
 	if len(args) == 0 {
 		args = literal(image.Cmd)
 	}
 	p.c.Command, p.c.Args = literal(image.Entrypoint), args
-	if len(p.c.Command)+len(args) == 0 {
+	switch words := slices.Concat(p.c.Command, args); {
+	case len(words) == 0:
 		return refuse(EmptyCommand, p.c.Name, clipLong(p.c.Image))
+	case runsInpod(words):
+		return leftAlone(left(RunsInpod, p.c.Name))
 	}
 	return nil
 }
@@ -254,14 +255,29 @@ func restricted(user int64) *corev1.SecurityContext {
 	}
 }
 
-// freePaths refuses a container which mounts something where inpod's files go.
+// freePaths refuses a container which mounts something where inpod's files go. Below them nothing can be mounted either,
+// since they are read-only, but for the directory of the socket; and in what is itself read-only, they cannot be.
 func (p *plan) freePaths() error {
 	for _, m := range p.c.VolumeMounts {
-		if slices.Contains([]string{binDir, runDir, configDir, keysDir, hostKeyDir}, m.MountPath) {
-			return refuse(PathTaken, p.c.Name, m.MountPath)
+		at := path.Clean(m.MountPath)
+		for _, dir := range []string{binDir, runDir, configDir, keysDir, hostKeyDir} {
+			if at == dir || dir != runDir && under(at, dir) || under(dir, at) && p.readOnly(m) {
+				return refuse(PathTaken, p.c.Name, m.MountPath)
+			}
 		}
 	}
 	return nil
+}
+
+func under(file, dir string) bool { return strings.HasPrefix(file, strings.TrimSuffix(dir, "/")+"/") }
+
+func (p *plan) readOnly(m corev1.VolumeMount) bool {
+	i := slices.IndexFunc(p.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+	if m.ReadOnly || i < 0 {
+		return m.ReadOnly
+	}
+	v := p.pod.Spec.Volumes[i]
+	return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil
 }
 
 // freeNames refuses a pod in which something has one of our names; it looks last, when all of ours are there.

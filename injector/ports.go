@@ -75,7 +75,7 @@ func (p *plan) serverPorts() ([]int32, error) {
 		word = strings.TrimSpace(word)
 		n, ok := portNumber(word)
 		for _, cp := range p.c.Ports {
-			if cp.Name == word {
+			if cp.Name == word && isTCP(cp) {
 				n, ok = cp.ContainerPort, true
 			}
 		}
@@ -93,10 +93,15 @@ func (p *plan) serverPorts() ([]int32, error) {
 func (p *plan) obviousPort() ([]int32, error) {
 	var all, http []int32
 	for _, cp := range p.c.Ports {
-		if cp.Protocol != "" && cp.Protocol != corev1.ProtocolTCP {
+		if !isTCP(cp) {
 			continue
 		}
-		all = append(all, cp.ContainerPort)
+		if !slices.Contains(all, cp.ContainerPort) { // one port may have several names
+			all = append(all, cp.ContainerPort)
+		}
+		if slices.Contains(http, cp.ContainerPort) {
+			continue
+		}
 		if cp.Name == "http" || strings.HasPrefix(cp.Name, "http-") {
 			http = append(http, cp.ContainerPort)
 		}
@@ -112,10 +117,18 @@ func (p *plan) obviousPort() ([]int32, error) {
 	return nil, refuse(ManyPorts, p.c.Name, portList(p.c))
 }
 
+// isTCP tells whether a port is one that inpod can stand in front of.
+func isTCP(cp corev1.ContainerPort) bool {
+	return cp.Protocol == "" || cp.Protocol == corev1.ProtocolTCP
+}
+
 func portList(c *corev1.Container) string {
 	var words []string
 	for _, cp := range c.Ports {
 		word := strconv.Itoa(int(cp.ContainerPort))
+		if !isTCP(cp) {
+			word += "/" + string(cp.Protocol)
+		}
 		if cp.Name != "" {
 			word = cp.Name + " (" + word + ")"
 		}
@@ -129,7 +142,7 @@ func portList(c *corev1.Container) string {
 
 func portName(c *corev1.Container, n int32) string {
 	for _, cp := range c.Ports {
-		if cp.ContainerPort == n && cp.Name != "" && cp.Protocol != corev1.ProtocolUDP {
+		if cp.ContainerPort == n && cp.Name != "" && isTCP(cp) {
 			return cp.Name
 		}
 	}
@@ -175,7 +188,7 @@ func (p *plan) freePorts(context.Context) error {
 	for _, list := range [][]corev1.Container{p.pod.Spec.InitContainers, p.pod.Spec.Containers} {
 		for _, c := range list {
 			for _, cp := range c.Ports {
-				if cp.Protocol != corev1.ProtocolUDP && cp.Protocol != corev1.ProtocolSCTP {
+				if isTCP(cp) {
 					taken[cp.ContainerPort] = fmt.Sprintf("container %q", c.Name)
 				}
 			}
@@ -185,6 +198,9 @@ func (p *plan) freePorts(context.Context) error {
 		taken[t.Port] = "the server"
 	}
 	take := func(n int32, setting, what string) error {
+		if n > maxPort {
+			return refuse(BadSetting, fmt.Sprintf("%s%s is %s, which leaves none for %s; write a lower one", Domain, setting, p.opt.text(setting), what))
+		}
 		if owner := taken[n]; owner != "" {
 			return refuse(PortTaken, n, what, owner, setting)
 		}
@@ -227,14 +243,13 @@ func (p *plan) movePorts() {
 		if p.st.Intercept != named {
 			continue
 		}
-		for i := range p.c.Ports {
-			if cp := &p.c.Ports[i]; cp.Name == t.name {
+		for i := range p.c.Ports { // all of its names: whichever a Service uses leads to inpod
+			if cp := &p.c.Ports[i]; cp.ContainerPort == t.Port && cp.Name != "" && isTCP(*cp) {
 				cp.ContainerPort = t.Proxy
-				add("", t.Port)
-				p.rep.did("the port name %s leads to inpod at %d; the server keeps port %d", t.name, t.Proxy, t.Port)
-				break
+				p.rep.did("the port name %s leads to inpod at %d; the server keeps port %d", cp.Name, t.Proxy, t.Port)
 			}
 		}
+		add("", t.Port)
 	}
 	for i, t := range p.ports {
 		switch p.st.Intercept {

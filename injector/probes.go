@@ -27,6 +27,11 @@ func (p *plan) probes(context.Context) error {
 		p.movePorts()
 		return nil
 	}
+	for i := range p.pod.Spec.InitContainers { // sidecars have probes too
+		if err := p.probesOf(&p.pod.Spec.InitContainers[i]); err != nil {
+			return err
+		}
+	}
 	for i := range p.pod.Spec.Containers {
 		if err := p.probesOf(&p.pod.Spec.Containers[i]); err != nil {
 			return err
@@ -69,7 +74,7 @@ func (p *plan) probesOf(c *corev1.Container) error {
 		return nil
 	}
 	for _, hook := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
-		if hook == nil || hook.HTTPGet == nil {
+		if hook == nil || hook.HTTPGet == nil || hook.HTTPGet.Host != "" {
 			continue
 		}
 		if t := p.taken(c, hook.HTTPGet.Port); t != nil {

@@ -63,7 +63,7 @@ var sentences = map[Reason]string{
 	EmptyCommand:    "container %q has no command and its image %q starts nothing by itself; write command: in the container",
 	NoImage:         "nobody said which image holds inpod; write inpod.dev/image, or give the injector --image",
 	ManyPorts:       "container %q has the ports %s and none is called http; write inpod.dev/port with those that inpod shall stand in front of, or none",
-	UnknownPort:     "%s is %q, but container %q has no port of that name; write a number, or one of %s",
+	UnknownPort:     "%s is %q, but container %q has no TCP port of that name; write a number, or one of %s",
 	PortTaken:       "port %d is wanted for %s, but %s has it; write another one in inpod.dev/%s",
 	PortUnnamed:     "inpod.dev/intercept is named, but port %d of container %q has no name; give it a name that the Service uses as targetPort, or write inpod.dev/intercept: redirect",
 	PodSecurity:     "inpod.dev/intercept is redirect, which needs an init container with NET_ADMIN, and the Pod Security level %s of this namespace forbids that; write inpod.dev/intercept: named, or none",

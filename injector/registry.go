@@ -239,7 +239,9 @@ func (r *Registry) ask(ctx context.Context, ref name.Reference, auth authn.Authe
 	if err != nil {
 		return Image{}, err
 	}
-	image := Image{Digest: digest.String(), Entrypoint: file.Config.Entrypoint, Cmd: file.Config.Cmd, User: file.Config.User}
+	image := Image{
+		Digest: digest.String(), Entrypoint: file.Config.Entrypoint, Cmd: file.Config.Cmd, User: file.Config.User, StopSignal: file.Config.StopSignal,
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k := range r.configs {

@@ -94,8 +94,8 @@ func keysOf(t *testing.T, secrets ...corev1.Secret) keychain {
 
 func TestLookup(t *testing.T) {
 	server := startRegistry(t)
-	digest := server.push(t, "team/web:1", v1.Config{Entrypoint: []string{"/web"}, Cmd: []string{"--fast"}, User: "1000"})
-	want := Image{Digest: digest, Entrypoint: []string{"/web"}, Cmd: []string{"--fast"}, User: "1000"}
+	digest := server.push(t, "team/web:1", v1.Config{Entrypoint: []string{"/web"}, Cmd: []string{"--fast"}, User: "1000", StopSignal: "SIGQUIT"})
+	want := Image{Digest: digest, Entrypoint: []string{"/web"}, Cmd: []string{"--fast"}, User: "1000", StopSignal: "SIGQUIT"}
 	r := &Registry{Local: true}
 	alice := r.With(keysOf(t, pullSecret(server.host, "alice", "secret:1")))
 

@@ -182,6 +182,8 @@ func checkPorts(value string) string {
 	return ""
 }
 
+const maxPort = 65535
+
 func portNumber(s string) (int32, bool) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return int32(n), err == nil && n > 0
@@ -254,6 +256,18 @@ func FromYAML(name string, value any) (string, bool) {
 		return off, true
 	}
 	return "", false
+}
+
+// resources says what is wrong with the limits, in the words of the API server, which would refuse the pod.
+func (o options) resources() (problems []string) {
+	for _, name := range []string{"cpu", "memory"} {
+		request, limit := resource.MustParse(o.text(name+"-request")), resource.MustParse(o.text(name+"-limit"))
+		if request.Cmp(limit) > 0 {
+			problems = append(problems, fmt.Sprintf("%s%s-request is %s, which is more than %[1]s%[2]s-limit, %[4]s; write another one of them",
+				Domain, name, o.text(name+"-request"), o.text(name+"-limit")))
+		}
+	}
+	return problems
 }
 
 // CheckDefaults says what is wrong with the defaults of an installation.
