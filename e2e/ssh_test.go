@@ -156,7 +156,7 @@ func (s *sshSide) answers() bool {
 
 // says tells whether the agent's output soon has a line with all the texts.
 func (s *sshSide) says(texts ...string) bool {
-	return lab.Until(patience/2, func() bool {
+	return lab.Until(2*patience, func() bool { // it may take a while to find the primes of a key
 		for line := range strings.Lines(s.d.Output()) {
 			n := 0
 			for _, text := range texts {
