@@ -1,13 +1,16 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"github.com/inpod/inpod/boot/blocks"
 	"github.com/inpod/inpod/config"
@@ -97,15 +100,7 @@ func (a *agent) writeFiles(f config.Files) (changed int, err error) {
 	if f.FromEnv != "" {
 		name, text = "$"+f.FromEnv, a.userMaker(a.settings.Load()).Env[f.FromEnv]
 	} else {
-		file, err := os.Open(f.From)
-		if err != nil {
-			return 0, fmt.Errorf("cannot read the files: %w", err)
-		}
-		defer file.Close()
-		b, err := io.ReadAll(io.LimitReader(file, maxText+1))
-		if err == nil && len(b) > maxText {
-			err = errors.New("it is too large")
-		}
+		b, err := readRegular(f.From)
 		if err != nil {
 			return 0, fmt.Errorf("cannot read the files in %s: %w", f.From, err)
 		}
@@ -117,4 +112,25 @@ func (a *agent) writeFiles(f config.Files) (changed int, err error) {
 	}
 	mode, _ := strconv.ParseUint(f.Mode, 8, 32) // config has looked at it
 	return blocks.Write(f.To, list, os.FileMode(mode))
+}
+
+// readRegular reads a text of files. No FIFO is waited for.
+func readRegular(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, err
+	}
+	defer file.Close()
+	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, cmp.Or(err, errors.New("it is no file"))
+	}
+	b, err := io.ReadAll(io.LimitReader(file, maxText+1))
+	if err == nil && len(b) > maxText {
+		err = errors.New("it is too large")
+	}
+	return b, err
 }

@@ -3,7 +3,9 @@ package agent
 import (
 	"log/slog"
 	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/inpod/inpod/config"
 )
@@ -52,6 +54,29 @@ func TestFilesWaitForTheSeed(t *testing.T) {
 	a.prep = a.newPreparation(&loaded{cfg: &config.Config{}})
 	if len(a.prep.steps) != 0 || !a.prep.ok() || !a.prep.files.open {
 		t.Errorf("an empty start has %d steps", len(a.prep.steps))
+	}
+}
+
+// A FIFO where a file is meant is an error, and no wait for somebody who writes to it.
+func TestAFIFOIsNotWaitedFor(t *testing.T) {
+	fifo := t.TempDir() + "/fifo"
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{log: slog.New(slog.DiscardHandler)}
+	done := make(chan error, 1)
+	go func() {
+		fingerprint([]string{fifo}, []string{fifo})
+		_, err := a.writeFiles(config.Files{From: fifo, To: t.TempDir(), Mode: "0644"})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if want := "cannot read the files in " + fifo + ": it is no file"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("it is waited for")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -225,7 +226,7 @@ func fingerprint(files, globs []string) uint64 {
 	h := fnv.New64a()
 	add := func(path string) {
 		io.WriteString(h, path+"\x00")
-		f, err := os.Open(path)
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // NONBLOCK: no FIFO is waited for
 		if err != nil {
 			io.WriteString(h, "absent\x00")
 			return

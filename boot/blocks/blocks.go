@@ -87,21 +87,45 @@ func Write(dir string, blocks []Block, mode os.FileMode) (changed int, err error
 	}
 	defer root.Close()
 	for _, b := range blocks {
-		if old, err := root.ReadFile(b.Name); err == nil && bytes.Equal(old, []byte(b.Content)) {
-			continue
+		if st, err := root.Stat(b.Name); err == nil && st.Mode().IsRegular() && st.Size() == int64(len(b.Content)) {
+			old, err := root.ReadFile(b.Name)
+			same := err == nil && bytes.Equal(old, []byte(b.Content))
+			if same && st.Mode().Perm() == mode.Perm() {
+				continue
+			}
+			if same && root.Chmod(b.Name, mode) == nil { // else it is another user's
+				changed++
+				continue
+			}
 		}
-		const made = ".inpod-new"
-		err := root.WriteFile(made, []byte(b.Content), 0o600)
-		if err == nil {
-			err = errors.Join(root.Chmod(made, mode), root.Rename(made, b.Name))
-		}
-		if err != nil {
-			_ = root.Remove(made)
+		if err := write(root, b, mode); err != nil {
 			return changed, fmt.Errorf("cannot write %q in %q: %w", b.Name, dir, bare(err))
 		}
 		changed++
 	}
 	return changed, nil
+}
+
+// write makes one file anew. What has the name of the new one is of an agent that was killed, or of somebody who would
+// like to read along.
+func write(root *os.Root, b Block, mode os.FileMode) error {
+	const made = ".inpod-new"
+	if err := root.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := root.OpenFile(made, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(b.Content)
+	err = errors.Join(err, f.Chmod(mode), f.Close())
+	if err == nil {
+		err = root.Rename(made, b.Name)
+	}
+	if err != nil {
+		_ = root.Remove(made)
+	}
+	return err
 }
 
 func bare(err error) error {

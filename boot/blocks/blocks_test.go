@@ -3,10 +3,14 @@ package blocks
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParse(t *testing.T) {
@@ -55,6 +59,54 @@ func TestWrite(t *testing.T) {
 	}
 	if names, _ := os.ReadDir(dir); len(names) != 3 {
 		t.Errorf("left behind: %v", names)
+	}
+}
+
+// The mode is that of the settings also where the text is what it was.
+func TestAnotherMode(t *testing.T) {
+	dir := t.TempDir()
+	blocks := []Block{{Name: "one", Content: "secret"}}
+	for i, want := range []struct {
+		mode    os.FileMode
+		changed int
+	}{{0o644, 1}, {0o600, 1}, {0o600, 0}} {
+		n, err := Write(dir, blocks, want.mode)
+		st, serr := os.Stat(dir + "/one")
+		if err != nil || serr != nil || n != want.changed || st.Mode().Perm() != want.mode {
+			t.Errorf("%d: %d, %v, %v %v", i, n, err, st, serr)
+		}
+	}
+}
+
+// What lies in the way waits for nobody, and nobody has a hand in a file that is being written.
+func TestWhatIsInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(unix.Mkfifo(dir+"/one", 0o600), os.WriteFile(dir+"/.inpod-new", nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.Open(dir + "/.inpod-new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer left.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Write(dir, []Block{{Name: "one", Content: "secret"}}, 0o644)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("a FIFO is read for ever")
+	}
+	if b, err := os.ReadFile(dir + "/one"); err != nil || string(b) != "secret" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if b, err := io.ReadAll(left); err != nil || len(b) > 0 {
+		t.Errorf("who had the other file open reads %q, %v", b, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 )
 
@@ -244,7 +245,7 @@ func (l *loader) readFile(name string, named bool) bool {
 var errDirectory = errors.New("is a directory: want a file")
 
 func readText(name string, limit int64) (string, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // NONBLOCK: a FIFO that nobody writes to must not hang the start
 	if err != nil {
 		return "", fmt.Errorf("cannot be read: %w", reason(err))
 	}

@@ -146,7 +146,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	}{
 		{"missing", "cannot be read: no such file or directory", Options{Main: dir + "/missing.ini"}, false},
 		{"directory", "is a directory: want a file", Options{Main: dir}, false},
-		{"fifo", "is empty: want sections", Options{Main: fifo}, false}, // and not a wait for somebody who writes
+		{"fifo", "is empty: want sections such as [supervisord] and [program:web]", Options{Main: fifo}, false}, // and not a wait for somebody who writes
 		{"10 MB", "is too large: want at most 4 MiB", Options{Main: huge}, false},
 		{"10 MB by a glob", "is too large: want at most 4 MiB", Options{Include: []string{dir + "/h*.ini"}}, false},
 		{"no permission", "cannot be read: permission denied", Options{Main: locked}, true},
