@@ -16,7 +16,7 @@ type scenario struct {
 	extra string // testdata/NAME.d, copied beside it; may not exist
 	steps []step
 	env   []string
-	watch bool // append the listener that records every state event
+	watch bool // sample the states, and append the listener that records every state event
 	rpc   bool // there is an HTTP server to talk to
 	conf  string
 }
@@ -41,11 +41,11 @@ func (s step) args() (method string, args []any, err error) {
 	return method, args, nil
 }
 
-// watchSection is appended to a case: every state event of every program, in order.
+// watchSection is appended to a case: every state event of every program, in order, and what closes the row (caughtUp).
 const watchSection = `
 [eventlistener:zzwatch]
-command=%(ENV_PROG)s listen %(here)s/watch.log
-events=PROCESS_STATE
+command=%%(ENV_PROG)s listen %%(here)s/watch.log
+events=PROCESS_STATE,%s
 buffer_size=2000
 stdout_logfile=NONE
 stderr_logfile=NONE
@@ -88,6 +88,17 @@ func loadScenario(path string) (*scenario, error) {
 	return sc, nil
 }
 
+// lastEvent is the kind of event by which caughtUp sees that the watch log is whole. A remote one comes at once, but would also
+// be one for the case's own listeners, where those want it.
+func (sc *scenario) lastEvent() string {
+	if strings.Contains(sc.text, remoteEvent) {
+		return "TICK_5"
+	}
+	return remoteEvent
+}
+
+const remoteEvent = "REMOTE_COMMUNICATION"
+
 // install writes the case into dir.
 func (sc *scenario) install(t *testing.T, dir string) {
 	t.Helper()
@@ -104,7 +115,7 @@ func (sc *scenario) install(t *testing.T, dir string) {
 	}
 	text := sc.text
 	if sc.watch {
-		text += watchSection
+		text += fmt.Sprintf(watchSection, sc.lastEvent())
 	}
 	if err := os.WriteFile(filepath.Join(dir, sc.conf), []byte(text), 0o644); err != nil {
 		t.Fatal(err)

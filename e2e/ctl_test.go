@@ -58,9 +58,9 @@ func (s *side) follow(args ...string) (*follower, error) {
 func (f *follower) interrupt() string {
 	done := make(chan error, 1)
 	go func() { done <- f.cmd.Wait() }()
-	tick := time.NewTicker(3 * time.Second)
+	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
-	limit := time.After(30 * time.Second)
+	limit := time.After(patience)
 	_ = f.cmd.Process.Signal(os.Interrupt)
 	again := false
 	for {

@@ -10,7 +10,6 @@ import (
 	"sort"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 )
@@ -44,13 +43,15 @@ type side struct {
 	lines []string // the transcript
 	// watched: the watch log has been read. down: a step has told the supervisor to end.
 	watched, down bool
-	tailed        int // how often tail -f was tried: each gets a word of its own
+	killed        map[string]any // the pid that a step killed last, by group:name
+	marks         int            // how often caughtUp sent an event
+	tailed        int            // how often tail -f was tried: each gets a word of its own
 }
 
 // play runs the whole scenario and returns the transcript.
 func play(t *testing.T, k kind, sc *scenario, dir string) []string {
 	t.Helper()
-	s := &side{t: t, kind: k, sc: sc, dir: dir, port: freePort(t)}
+	s := &side{t: t, kind: k, sc: sc, dir: dir, port: freePort(t), killed: map[string]any{}}
 	s.norm = newNormaliser(dir, s.port, bins.Prog)
 	sc.install(t, dir)
 	if !s.start() {
@@ -104,7 +105,9 @@ func (s *side) start() bool {
 		return false
 	}
 	s.note("accepted")
-	s.seen = newSampler(s.c)
+	if s.sc.watch {
+		s.seen = newSampler(s.c)
+	}
 	return true
 }
 
@@ -186,7 +189,7 @@ func (s *side) finish() {
 		s.endWatch()
 		s.note("shutdown: %s", s.call("supervisor.shutdown"))
 	}
-	s.note("daemon: %s", s.d.WaitExit(25*time.Second))
+	s.note("daemon: %s", s.d.WaitExit(patience))
 	s.seenStates()
 	s.files()
 	out := s.d.Output()

@@ -54,7 +54,7 @@ func newSampler(c *lab.Client) *sampler {
 }
 
 func (s *sampler) sample(c *lab.Client) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	v, err := c.Call(ctx, "supervisor.getAllProcessInfo")
 	if err != nil {
@@ -142,19 +142,32 @@ func (s *side) seenStates() {
 	s.lines = append(s.lines, s.seen.final()...)
 }
 
-// states is the present state of every program, by group:name.
-func (s *side) states() (map[string]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+// processes is what getAllProcessInfo says of every program, by group:name.
+func (s *side) processes() (map[string]map[string]any, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	v, err := s.c.Call(ctx, "supervisor.getAllProcessInfo")
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]string{}
+	out := map[string]map[string]any{}
 	list, _ := v.([]any)
 	for _, e := range list {
 		m, _ := e.(map[string]any)
-		out[fmt.Sprintf("%v:%v", m["group"], m["name"])] = fmt.Sprint(m["statename"])
+		out[fmt.Sprintf("%v:%v", m["group"], m["name"])] = m
+	}
+	return out, nil
+}
+
+// states is the present state of every program, by group:name.
+func (s *side) states() (map[string]string, error) {
+	list, err := s.processes()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for key, m := range list {
+		out[key] = fmt.Sprint(m["statename"])
 	}
 	return out, nil
 }
@@ -258,6 +271,32 @@ func fields(s string) map[string]string {
 	return out
 }
 
+// caughtUp waits until the watch log holds every event of what has happened so far. Events come to a listener in their order,
+// some time after what they tell of; so it is whole when it holds one that came later than all of that.
+func (s *side) caughtUp() {
+	isLast := func(event) bool { return false }
+	if kind := s.sc.lastEvent(); kind == remoteEvent {
+		s.marks++
+		word := fmt.Sprintf("mark-%d", s.marks)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := s.c.Call(ctx, "supervisor.sendRemoteCommEvent", "zzwatch", word); err != nil {
+			s.note("cannot send an event: %v", err)
+			return
+		}
+		isLast = func(ev event) bool { return strings.HasSuffix(ev.payload, "\n"+word) }
+	} else {
+		now := time.Now().Unix()
+		isLast = func(ev event) bool {
+			when, err := strconv.ParseInt(fields(ev.payload)["when"], 10, 64)
+			return ev.header["eventname"] == kind && err == nil && when > now
+		}
+	}
+	if !lab.Until(patience, func() bool { return slices.ContainsFunc(readEvents(s.path("watch.log")), isLast) }) {
+		s.note("the watch log is not whole")
+	}
+}
+
 // endWatch reads the watch log, once, when it agrees with what getAllProcessInfo says. It is called
 // before anything that stops the listener.
 func (s *side) endWatch() {
@@ -271,8 +310,9 @@ func (s *side) endWatch() {
 	if !s.sc.watch {
 		return
 	}
+	s.caughtUp()
 	var seq map[string][]string
-	lab.Until(20*time.Second, func() bool {
+	lab.Until(patience, func() bool {
 		var last map[string]string
 		seq, last = s.sequences()
 		now, err := s.states()
@@ -317,10 +357,10 @@ func (s *side) sequences() (map[string][]string, map[string]string) {
 	for _, ev := range readEvents(s.path("watch.log")) {
 		f := fields(ev.payload)
 		key := f["groupname"] + ":" + f["processname"]
-		if f["groupname"] == "zzwatch" {
+		name := ev.header["eventname"]
+		if f["groupname"] == "zzwatch" || !strings.HasPrefix(name, "PROCESS_STATE_") {
 			continue
 		}
-		name := ev.header["eventname"]
 		seq[key] = append(seq[key], s.norm.text(name+" "+ev.payload))
 		last[key] = strings.TrimPrefix(name, "PROCESS_STATE_")
 	}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/inpod/inpod/e2e/lab"
 )
@@ -24,7 +23,7 @@ func (s *side) do(st step) {
 	}
 	verbs := map[string]func(step){
 		"await": s.stepAwait, "settle": func(step) { s.settle(patience) },
-		"rpc": s.stepRPC, "ctl": s.stepCtl, "ctl-any": s.stepCtlAny, "info": s.stepInfo,
+		"wrote": s.stepWrote, "rpc": s.stepRPC, "ctl": s.stepCtl, "ctl-any": s.stepCtlAny, "info": s.stepInfo,
 		"edit": s.stepEdit, "append": s.stepAppend, "rm": func(st step) { _ = os.Remove(s.path(st.rest)) },
 		"touch": s.stepTouch, "until": s.stepUntil, "kill": s.stepKill, "signal": s.stepSignal,
 		"exit": s.stepExit, "http": s.stepHTTP, "events": s.stepEvents, "gone": s.stepGone, "raw": s.stepRaw,
@@ -39,14 +38,15 @@ func (s *side) do(st step) {
 	f(st)
 }
 
-// await GROUP:NAME STATE
+// await GROUP:NAME STATE: of another process than the one that a step killed
 func (s *side) stepAwait(st step) {
 	key, want, _ := strings.Cut(st.rest, " ")
 	var last string
 	if !lab.Until(patience, func() bool {
-		now, err := s.states()
-		last = now[key]
-		return err == nil && last == want
+		now, err := s.processes()
+		p := now[key]
+		last = fmt.Sprint(p["statename"])
+		return err == nil && last == want && (s.killed[key] == nil || p["pid"] != s.killed[key])
 	}) {
 		s.note("%s: it is %s", st, last)
 	}
@@ -190,15 +190,43 @@ func (s *side) stepTouch(st step) {
 	}
 }
 
-// until FILE TEXT
+// until FILE TEXT: FILE may be a pattern of which one file holds it; without TEXT the file is there
 func (s *side) stepUntil(st step) {
 	file, text, _ := strings.Cut(st.rest, " ")
-	var data []byte
+	var found string
 	if !lab.Until(patience, func() bool {
-		data, _ = os.ReadFile(s.path(file))
-		return strings.Contains(string(data), unescape(text))
+		found = s.holds(file, text)
+		return found == ""
 	}) {
-		s.note("%s: never there; it holds %q", st, s.norm.text(tailOf(string(data), 500)))
+		s.note("%s: never there; it holds %q", st, s.norm.text(tailOf(found, 500)))
+	}
+}
+
+// holds is "" when one of the files holds the text, and otherwise what they hold.
+func (s *side) holds(pattern, text string) string {
+	files, err := filepath.Glob(s.path(pattern))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all := "no file"
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err == nil && strings.Contains(string(data), unescape(text)) {
+			return ""
+		}
+		all += "\n" + string(data)
+	}
+	return all
+}
+
+// wrote GROUP:NAME FILE TEXT: what the program is to write is there, or it does not run, as a program whose user cannot be had
+func (s *side) stepWrote(st step) {
+	f := strings.SplitN(st.rest, " ", 3)
+	if !lab.Until(patience, func() bool {
+		now, err := s.states()
+		return err == nil && (now[f[0]] == "FATAL" || now[f[0]] == "EXITED") || s.holds(f[1], f[2]) == ""
+	}) {
+		s.note("%s: never", st)
 	}
 }
 
@@ -212,6 +240,7 @@ func (s *side) stepKill(st step) {
 		s.note("%s: no such process", st)
 		return
 	}
+	s.killed[f[0]] = m["pid"]
 	if err := syscall.Kill(pid, signalByName(f[1])); err != nil {
 		s.note("%s: %v", st, err)
 	}
@@ -237,16 +266,20 @@ func signalByName(name string) syscall.Signal {
 	}[name]
 }
 
-func (s *side) stepExit(st step) { s.note("%s → %s", st, s.d.WaitExit(25*time.Second)) }
+func (s *side) stepExit(st step) { s.note("%s → %s", st, s.d.WaitExit(patience)) }
 
-// http PATH: a plain GET, such as /logtail/a
+// http PATH [TEXT]: a plain GET of the whole answer or, where that never ends as that of /logtail/a, until TEXT has come
 func (s *side) stepHTTP(st step) {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	url, user, password := s.address()
 	c := lab.NewClient(url, user, password, true)
 	defer c.Close()
-	status, body, _ := c.Get(ctx, st.rest) // a tail never ends: the time runs out
+	path, text, _ := strings.Cut(st.rest, " ")
+	status, body, err := c.GetUntil(ctx, path, []byte(unescape(text)))
+	if ctx.Err() != nil {
+		s.note("%s: %v", st, err)
+	}
 	if status >= 400 {
 		body = nil // a page for people, in each server's own words
 	}
@@ -272,6 +305,7 @@ func (s *side) stepEvents(st step) {
 
 // order STATE: the order in which programs came into a state
 func (s *side) stepOrder(st step) {
+	s.caughtUp()
 	var names []string
 	for _, ev := range readEvents(s.path("watch.log")) {
 		f := fields(ev.payload)

@@ -103,11 +103,14 @@ func (d *Daemon) Output() string {
 	return string(data)
 }
 
+// killTime is how long it may take until what was killed is gone.
+const killTime = 30 * time.Second
+
 // Kill ends the process and every descendant that carries its tag, however it was orphaned.
 func (d *Daemon) Kill() {
 	_ = d.cmd.Process.Kill()
-	Until(5*time.Second, func() bool { return d.Exited() })
-	Until(5*time.Second, func() bool {
+	Until(killTime, d.Exited)
+	Until(killTime, func() bool {
 		left := d.Leftovers()
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)

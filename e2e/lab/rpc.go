@@ -54,6 +54,35 @@ func (c *Client) Get(ctx context.Context, path string) (int, []byte, error) {
 	return c.do(req)
 }
 
+// GetUntil is Get of an answer that may never end: it returns as soon as the body holds text, which may be empty.
+func (c *Client) GetUntil(ctx context.Context, path string, text []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("cannot make the request for %q: %w", path, err)
+	}
+	if len(text) == 0 {
+		return c.do(req)
+	}
+	if c.user != "" {
+		req.SetBasicAuth(c.user, c.password)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	var body []byte
+	for buf := make([]byte, 4096); ; {
+		n, err := resp.Body.Read(buf)
+		if body = append(body, buf[:n]...); bytes.Contains(body, text) || errors.Is(err, io.EOF) {
+			return resp.StatusCode, body, nil
+		}
+		if err != nil {
+			return resp.StatusCode, body, err
+		}
+	}
+}
+
 // Call sends one call. The result is made of string, int, bool, float64, nil, []any and
 // map[string]any; a fault comes back as *Fault.
 func (c *Client) Call(ctx context.Context, method string, args ...any) (any, error) {

@@ -22,7 +22,8 @@ func catch(sigs ...os.Signal) chan os.Signal {
 const wait = 10 * time.Minute
 
 // run's arguments: out=TEXT, err=TEXT (printed with a newline), for=DURATION, code=N, sig=NAME (how it dies),
-// ignore=TERM,INT, catch=USR1 (prints "got NAME"), slow=DURATION (between SIGTERM and the exit), term=N (exit code at SIGTERM).
+// ignore=TERM,INT, catch=USR1 (prints "got NAME"), once (the first of these ends it), slow=DURATION (between SIGTERM and the
+// exit), hold=FILE (SIGTERM is obeyed when FILE is there), term=N (exit code at SIGTERM).
 func run(args []string) int {
 	opt := map[string]string{}
 	for _, a := range args {
@@ -40,10 +41,10 @@ func run(args []string) int {
 	for _, name := range split(opt["catch"]) {
 		caught = append(caught, signals[name])
 	}
-	_, slow := opt["slow"]
-	_, code := opt["term"]
-	if slow || code {
-		caught = append(caught, syscall.SIGTERM)
+	for _, name := range []string{"slow", "hold", "term"} {
+		if _, ok := opt[name]; ok {
+			caught = append(caught, syscall.SIGTERM)
+		}
 	}
 	ch := make(chan os.Signal, 8)
 	if len(caught) > 0 {
@@ -62,10 +63,18 @@ func run(args []string) int {
 			if s == syscall.SIGTERM {
 				d, _ := time.ParseDuration(opt["slow"])
 				time.Sleep(d)
+				for file := opt["hold"]; file != ""; time.Sleep(10 * time.Millisecond) {
+					if _, err := os.Stat(file); err == nil {
+						break
+					}
+				}
 				n, _ := strconv.Atoi(opt["term"])
 				return n
 			}
 			fmt.Println("got", nameOf(s))
+			if _, ok := opt["once"]; ok {
+				return 0
+			}
 		case <-end:
 			if v, ok := opt["sig"]; ok {
 				return killSelf([]string{v})
