@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -26,12 +27,30 @@ import (
 // TestServe starts everything but the API server: TLS with the files' certificate, health, metrics, and the drain in
 // which requests are still answered while readiness says no.
 func TestServe(t *testing.T) {
+	// A machine that stands still may take longer than the drain does: that says nothing, and a longer one is tried.
+	for delay := 500 * time.Millisecond; ; delay *= 8 {
+		drained, in := serveAndDrain(t, delay)
+		if in < delay {
+			for _, fault := range drained {
+				t.Error(fault)
+			}
+			return
+		}
+		if delay > time.Minute {
+			t.Fatalf("three requests took %s", in)
+		}
+	}
+}
+
+// serveAndDrain returns what was wrong about requests during the drain, and how long those took.
+func serveAndDrain(t *testing.T, delay time.Duration) (faults []string, took time.Duration) {
+	t.Helper()
 	dir, roots := writeCertificate(t)
 	registry := prometheus.NewRegistry()
 	logs, w := io.Pipe()
 	log := slog.New(slog.NewJSONHandler(w, nil))
 	certs := &injector.Certificates{Dir: dir, Log: log, Metrics: injector.NewMetrics(registry), Now: time.Now}
-	f := serveFlags{listen: "127.0.0.1:0", metricsListen: "127.0.0.1:0", drainDelay: 500 * time.Millisecond}
+	f := serveFlags{listen: "127.0.0.1:0", metricsListen: "127.0.0.1:0", drainDelay: delay}
 	hook := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "answered") })
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -39,25 +58,7 @@ func TestServe(t *testing.T) {
 		done <- f.serve(ctx, log, hook, certs, registry, certs.Run)
 		w.Close()
 	}()
-	events := make(chan map[string]any, 64)
-	go func() {
-		defer close(events)
-		for lines := bufio.NewScanner(logs); lines.Scan(); {
-			var e map[string]any
-			if json.Unmarshal(lines.Bytes(), &e) == nil {
-				events <- e
-			}
-		}
-	}()
-	await := func(msg string) map[string]any {
-		for e := range events {
-			if e["msg"] == msg {
-				return e
-			}
-		}
-		t.Fatalf("the log ended without %q", msg)
-		return nil
-	}
+	await := follow(t, logs)
 	hookAt, adminAt := await("listening")["address"].(string), await("listening")["address"].(string)
 	await("serving with a certificate")
 
@@ -81,31 +82,61 @@ func TestServe(t *testing.T) {
 	}
 	// The API server speaks HTTP/1.1 to webhooks.
 	plain := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "hook"}}}
-	closes := func() bool {
+	closes := func() (bool, error) {
 		resp, err := plain.Get("https://" + hookAt + "/mutate")
 		if err != nil {
-			t.Fatal(err)
+			return false, err
 		}
 		defer resp.Body.Close()
 		_, _ = io.Copy(io.Discard, resp.Body)
-		return resp.Close
+		return resp.Close, nil
 	}
-	if closes() {
-		t.Error("a connection is closed after a review")
+	if closed, err := closes(); closed || err != nil {
+		t.Errorf("a connection is closed after a review: %v, %v", closed, err)
 	}
+	began := time.Now()
 	stop()
 	await("draining")
-	if !closes() {
-		t.Error("a connection is kept for another review during the drain")
+	if closed, err := closes(); !closed || err != nil {
+		faults = append(faults, fmt.Sprintf("a connection is kept for another review during the drain: %v", err))
 	}
 	if code, body := get("http://" + adminAt + "/readyz"); code != 503 {
-		t.Errorf("readyz during the drain: %d %s", code, body)
+		faults = append(faults, fmt.Sprintf("readyz during the drain: %d %s", code, body))
 	}
 	if code, body := get("https://" + hookAt + "/mutate"); code != 200 {
-		t.Errorf("a review during the drain: %d %s", code, body)
+		faults = append(faults, fmt.Sprintf("a review during the drain: %d %s", code, body))
 	}
+	took = time.Since(began)
 	if err := <-done; err != nil && err != http.ErrServerClosed {
 		t.Errorf("it ended with %v", err)
+	}
+	if all := time.Since(began); all < delay {
+		t.Errorf("it ended after %s, in the middle of the drain of %s", all, delay)
+	}
+	return faults, took
+}
+
+// follow reads a log. What it returns waits for a message.
+func follow(t *testing.T, logs io.Reader) func(msg string) map[string]any {
+	t.Helper()
+	events := make(chan map[string]any, 64)
+	go func() {
+		defer close(events)
+		for lines := bufio.NewScanner(logs); lines.Scan(); {
+			var e map[string]any
+			if json.Unmarshal(lines.Bytes(), &e) == nil {
+				events <- e
+			}
+		}
+	}()
+	return func(msg string) map[string]any {
+		for e := range events {
+			if e["msg"] == msg {
+				return e
+			}
+		}
+		t.Fatalf("the log ended without %q", msg)
+		return nil
 	}
 }
 
