@@ -176,6 +176,11 @@ func (c *copier) directory(path string, mode uint32, t times) error {
 }
 
 func (c *copier) file(path string, mode uint32, size int64, t times) error {
+	readOnly := false // it is to become so, if it is new
+	if mode&0o200 == 0 {
+		_, err := c.tree.Stat(path)
+		readOnly = err != nil
+	}
 	f, err := c.tree.OpenFile(path, os.O_WRONLY|os.O_CREATE, mode|0o200)
 	if err != nil {
 		return c.fault(err)
@@ -199,7 +204,7 @@ func (c *copier) file(path string, mode uint32, size int64, t times) error {
 	case fault != nil:
 	case c.preserve:
 		fault = named(path, ": set mode", f.Chmod(mode))
-	case st != nil && mode&0o200 == 0 && st.Mode()&0o200 != 0:
+	case readOnly:
 		fault = named(path, ": set mode", f.Chmod(mode&^c.umask)) // it was made writable for us
 	}
 	if t.set && fault == nil {

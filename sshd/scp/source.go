@@ -106,9 +106,10 @@ func (c *copier) one(name string) error {
 // head sends the times and the line of an entry; not taken is one that the client refuses.
 func (c *copier) head(kind byte, st fs.FileInfo, size int64, name string) (taken bool, err error) {
 	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || strings.Contains(name, "\n") {
-		return false, c.fault(&fs.PathError{Path: name, Err: errors.New("such a name cannot be sent")})
+	if !ok {
+		return false, c.fault(&fs.PathError{Path: name, Err: errors.New("such a file cannot be sent")})
 	}
+	name = oneLine(name)
 	if c.preserve {
 		fmt.Fprintf(c.out, "T%d 0 %d 0\n", max(0, sys.Mtim.Sec), max(0, sys.Atim.Sec)) // Flush tells the error
 		if taken, err := c.response(); !taken {
@@ -117,6 +118,36 @@ func (c *copier) head(kind byte, st fs.FileInfo, size int64, name string) (taken
 	}
 	fmt.Fprintf(c.out, "%c%04o %d %s\n", kind, sys.Mode&0o7777, size, name) // Flush tells the error
 	return c.response()
+}
+
+// oneLine is a name that has no end of line in it: one that has is written as OpenSSH's scp does, with vis(3).
+func oneLine(name string) string {
+	if !strings.Contains(name, "\n") {
+		return name
+	}
+	var b []byte
+	for _, ch := range []byte(name) {
+		low := ch & 0x7f
+		switch {
+		case ch == '\\':
+			b = append(b, `\\`...)
+		case ch == '\t', ch >= ' ' && ch < 0x7f:
+			b = append(b, ch)
+		case low == ' ':
+			b = append(b, `\240`...)
+		default:
+			b = append(b, '\\')
+			if ch != low {
+				b = append(b, 'M')
+			}
+			if low < ' ' || low == 0x7f {
+				b = append(b, '^', low^'@')
+			} else {
+				b = append(b, '-', low)
+			}
+		}
+	}
+	return string(b)
 }
 
 // sendFile sends a file of the size that it has at the beginning; one that turns out shorter is filled up, and the
