@@ -159,4 +159,3 @@ func TestListingRace(t *testing.T) {
 		}
 	}
 }
-
