@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestCheckTellsEverything: inpod check names every problem at once, each with file and line, and starts nothing.
@@ -86,7 +85,6 @@ proxy:
 			t.Parallel()
 			a := prepare(t, setup{files: tc.files})
 			a.env = withoutVar(a.env, "INPOD_ADMIN_LISTEN") // a variable takes the place of what the file says
-			begin := time.Now()
 			out, code := a.cli(append([]string{"check"}, tc.args...)...)
 			if code != 1 {
 				t.Errorf("exit code: got %d, want 1; it says:\n%s", code, tailOf(out, 2000))
@@ -98,9 +96,6 @@ proxy:
 			}
 			if len(out) > 64<<10 {
 				t.Errorf("the answer has %d bytes", len(out))
-			}
-			if took := time.Since(begin); took > 20*time.Second {
-				t.Errorf("it took %s", took)
 			}
 			if strings.Contains(out, "panic:") || strings.Contains(out, "goroutine ") {
 				t.Errorf("crashed:\n%s", tailOf(out, 3000))

@@ -19,6 +19,7 @@ const gateIni = `
 command=%(ENV_PROG)s gate 127.0.0.1:%(ENV_GATE)s %(ENV_DIR)s
 readiness_http=http://127.0.0.1:%(ENV_GATE)s/ready
 readiness_period=0.1
+readiness_timeout=20
 startsecs=0
 `
 
@@ -197,7 +198,7 @@ func TestRouteAndDrain(t *testing.T) {
 	a := startAgent(t, setup{
 		files: map[string]string{"programs/gate.ini": gateIni, "ready": ""},
 		env: []string{
-			fmt.Sprintf("GATE=%d", gatePort), "INPOD_DRAIN_DELAY=80s",
+			fmt.Sprintf("GATE=%d", gatePort), "INPOD_DRAIN_DELAY=10m", "INPOD_DRAIN_DEADLINE=20m",
 			fmt.Sprintf(`INPOD_PROXY_ROUTES=[{listen: "127.0.0.1:%d", path: /, upstream: "127.0.0.1:%d"}]`, route, gatePort),
 		},
 	})
@@ -304,20 +305,16 @@ func TestSecondSignalEndsTheDelay(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, setup{
 		files: map[string]string{"programs/p.ini": "[program:p]\ncommand=%(ENV_PROG)s run\nstartsecs=0\n"},
-		env:   []string{"INPOD_DRAIN_DELAY=60s"},
+		env:   []string{"INPOD_DRAIN_DELAY=10m", "INPOD_DRAIN_DEADLINE=20m"},
 	})
 	a.untilPhase("ready")
-	begin := time.Now()
 	_ = a.d.Signal(syscall.SIGTERM)
 	a.until("readyz is 503", func() bool { code, _ := a.get("/readyz"); return code == 503 })
 	if a.d.Exited() {
 		t.Fatal("the agent has gone before drain.delay")
 	}
 	_ = a.d.Signal(syscall.SIGTERM)
-	a.wantExit("exit 0")
-	if took := time.Since(begin); took > 45*time.Second {
-		t.Errorf("the second SIGTERM took %s, want it at once", took)
-	}
+	a.wantExit("exit 0") // which does not wait as long as the delay is
 }
 
 func TestSlowReaderDoesNotBlockTheAgent(t *testing.T) {

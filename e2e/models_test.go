@@ -99,9 +99,10 @@ func TestModelsComeBeforePrograms(t *testing.T) {
 	if _, phase := a.get("/api/v1/phase"); !strings.Contains(phase, `"phase":"starting"`) {
 		t.Errorf("the phase: %s", phase)
 	}
-	if _, metrics := a.get("/metrics"); !strings.Contains(metrics, `inpod_model_ready{model="net"} 0`) || !strings.Contains(metrics, `inpod_model_bytes_total{model="net"} 3.607102e+06`) {
-		t.Error("the metrics say nothing of it")
-	}
+	a.until("the metrics say so", func() bool { // of how far it is, and of how much came
+		_, metrics := a.get("/metrics")
+		return strings.Contains(metrics, `inpod_model_ready{model="net"} 0`) && strings.Contains(metrics, `inpod_model_bytes_total{model="net"} 3.607102e+06`)
+	})
 	a.d.Signal(syscall.SIGKILL)
 	if !lab.Until(patience, a.d.Exited) {
 		t.Fatal("SIGKILL did not end it")

@@ -42,23 +42,15 @@ func TestHeldStdoutBlocksNothing(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, setup{files: map[string]string{"programs/p.ini": `
 [program:hold]
-command=%(ENV_PROG)s hold 60s
+command=%(ENV_PROG)s hold 10m
 startsecs=0
 autorestart=false
 stdout_logfile=%(ENV_DIR)s/hold.log
 `}})
-	begin := time.Now()
-	a.untilState("hold", "EXITED")
-	if took := time.Since(begin); took > 30*time.Second {
-		t.Errorf("EXITED took %s", took)
-	}
+	a.untilState("hold", "EXITED") // neither waits for as long as the grandchild lives
 	a.untilFile("hold.log", "parent leaves")
 	_ = a.d.Signal(syscall.SIGTERM)
-	begin = time.Now()
 	a.wantExit("exit 0")
-	if took := time.Since(begin); took > 30*time.Second {
-		t.Errorf("the end took %s", took)
-	}
 }
 
 // TestGigabyteOfLogs: rotated, nothing lost, memory bounded.

@@ -69,6 +69,7 @@ stdout_logfile=%(ENV_DIR)s/log.log
 	}
 	c := a.control()
 	defer c.Close()
+	a.untilState("log", "RUNNING")
 	if _, err := c.Call(t.Context(), "supervisor.sendProcessStdin", "log", "listening on 8080\n"); err != nil {
 		t.Fatal(err)
 	}
