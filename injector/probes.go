@@ -3,10 +3,12 @@ package injector
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/inpod/inpod/config"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -52,7 +54,7 @@ func (p *plan) probesOf(c *corev1.Container) error {
 			return refuse(TLSServer, t.Port, c.Name)
 		}
 	}
-	if t := p.aimedAt(c, c.ReadinessProbe); c == p.c && t != nil && !p.routed && simple(c.ReadinessProbe) {
+	if t := p.aimedAt(c, c.ReadinessProbe); c == p.c && t != nil && !p.routed && p.simple(c.ReadinessProbe) {
 		t.health, t.probe = healthOf(c.ReadinessProbe), c.ReadinessProbe
 		if p.mode == Wrap {
 			p.askInpod(c)
@@ -174,24 +176,39 @@ func handlerPort(h *corev1.ProbeHandler) *intstr.IntOrString {
 	return nil
 }
 
-// simple tells whether inpod's health check can ask what the probe asks.
-func simple(probe *corev1.Probe) bool {
-	return probe.HTTPGet == nil || len(probe.HTTPGet.HTTPHeaders) == 0
+// simple tells whether inpod's health check can ask what the probe asks: the agent's own code says it.
+func (p *plan) simple(probe *corev1.Probe) bool {
+	if probe.HTTPGet != nil && len(probe.HTTPGet.HTTPHeaders) > 0 {
+		return false
+	}
+	route := []map[string]string{{"listen": config.Off, "upstream": "127.0.0.1:80", "health": healthOf(probe)}}
+	return p.set.judge.check("", []string{"INPOD_PROXY_ROUTES=" + jsonText(route)}) == nil
 }
 
 func healthOf(probe *corev1.Probe) string {
 	switch {
 	case probe.HTTPGet != nil:
-		if path := probe.HTTPGet.Path; path != "" && path[0] == '/' {
-			return path
-		}
-		return "/" + probe.HTTPGet.Path
+		return requestURI(probe.HTTPGet.Path)
 	case probe.GRPC != nil && probe.GRPC.Service != nil && *probe.GRPC.Service != "":
 		return "grpc:" + *probe.GRPC.Service
 	case probe.GRPC != nil:
 		return "grpc"
 	}
 	return "tcp"
+}
+
+// requestURI is what the kubelet asks for a path that somebody wrote: it takes it for a URL of that server
+// (k8s.io/kubernetes, pkg/probe/http/request.go), which ends at # and has other characters escaped.
+func requestURI(path string) string {
+	u, err := url.Parse(path)
+	if err != nil {
+		u = &url.URL{Path: path}
+	}
+	u.Scheme, u.Host = "http", "127.0.0.1"
+	if u, err = url.Parse(u.String()); err != nil {
+		return path
+	}
+	return u.RequestURI()
 }
 
 func httpProbe(path string, port int, period, failures int32) *corev1.Probe {
