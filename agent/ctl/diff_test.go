@@ -74,7 +74,7 @@ priority=5
 
 // diffSteps are run one after another, by both clients, each against its own supervisord.
 func diffSteps() []step {
-	running := []string{"talker RUNNING", "quiet RUNNING", "cat RUNNING", "web:web_0 RUNNING", "web:web_1 RUNNING", "pair:one RUNNING"}
+	running := []string{"talker RUNNING", "quiet RUNNING", "cat RUNNING", "web:web_0 RUNNING", "web:web_1 RUNNING", "pair:one RUNNING", "pair:two RUNNING"}
 	return []step{
 		{await: running, line: "status"},
 		{line: "status all"},
@@ -283,6 +283,8 @@ func TestSameAsSupervisorctl(t *testing.T) {
 	theirs, ours := startPeer(t, diffConf), startPeer(t, diffConf)
 	for _, p := range []*peer{theirs, ours} {
 		p.mkdir(t, "more")
+		p.awaitLog(t, "talker.out", "stdout\n")
+		p.awaitLog(t, "talker.err", "Grüße\n")
 	}
 	steps := append(helpSteps(), diffSteps()...)
 	for _, s := range steps {
@@ -351,13 +353,14 @@ startsecs=0
 // TestSameAsSupervisorctlByNetwork asks one supervisord over TCP, with and without the right password, and
 // servers that are not there.
 func TestSameAsSupervisorctlByNetwork(t *testing.T) {
-	port, free := freePort(t), freePort(t)
+	port, closed := freePort(t), closedPort(t)
 	ctl, p := startDriver(t), startPeer(t, strings.ReplaceAll(loginConf, "PORT", port))
 	url := "http://127.0.0.1:" + port
 	p.await(t, "talker RUNNING")
+	p.awaitLog(t, "talker.out", "hello\n")
 	type login struct{ url, user, password string }
 	right, wrong, none := login{url, "ann", "secret:word"}, login{url, "ann", "nope"}, login{url: url}
-	down, away := login{url: "http://127.0.0.1:" + free}, login{url: "unix:///nonexistent/s.sock"}
+	down, away := login{url: "http://127.0.0.1:" + closed}, login{url: "unix:///nonexistent/s.sock"}
 	file, odd := login{url: "unix:///etc/passwd"}, login{url: "ftp://x/y"}
 	steps := []struct {
 		login

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -15,9 +16,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const python = "/usr/bin/python3"
+
+// patience is how long a test waits for what must come. It is long because a busy machine is no failure.
+const patience = time.Minute
 
 // request is one run of a control client; answer is what came of it.
 type request struct {
@@ -116,7 +122,7 @@ func (p *peer) start(t *testing.T) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			_ = cmd.Process.Kill()
 			<-done
 		}
@@ -165,12 +171,21 @@ func (p *peer) await(t *testing.T, want ...string) {
 	})
 }
 
+// awaitLog waits until a log holds text, which may be later than the state RUNNING of who wrote it.
+func (p *peer) awaitLog(t *testing.T, name, text string) {
+	t.Helper()
+	await(t, fmt.Sprintf("%q in %s", text, name), func() bool {
+		b, _ := os.ReadFile(filepath.Join(p.dir, name))
+		return strings.Contains(string(b), text)
+	})
+}
+
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 10 s for %s", what)
+			t.Fatalf("waited %s for %s", patience, what)
 		}
 		poll()
 	}
@@ -245,14 +260,35 @@ func (w *trigger) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// freePort returns a port on which nobody listens.
+// freePort returns a port on which nobody listens. It is above the range from which the kernel takes ports for outgoing
+// connections and for listeners on port 0: one of those could have it before supervisord.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := fmt.Sprint(62500 + rand.IntN(500))
+		if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// closedPort returns a port that refuses connections until the end of the test: it is taken, and nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(at.(*unix.SockaddrInet4).Port)
 }

@@ -62,7 +62,7 @@ def answer(request):
 
 
 def wait_for(out, text):
-    deadline = time.time() + 10
+    deadline = time.time() + 60
     while text.encode() not in os.pread(out.fileno(), 1 << 20, 0) and time.time() < deadline:
         time.sleep(0.01)
 
