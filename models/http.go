@@ -65,11 +65,17 @@ func newHTTPSource(u *unit, at *url.URL) (*httpSource, error) {
 func secret(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	s := strings.TrimSpace(string(b))
-	if err == nil && (s == "" || strings.ContainsAny(s, "\r\n\x00")) {
-		err = fmt.Errorf("%s does not hold one line", path)
+	if err == nil && (s == "" || strings.ContainsFunc(s, unsendable)) {
+		err = fmt.Errorf("%s does not hold one line of text", path)
 	}
 	return s, err
 }
+
+// unsendable tells of what no header field may hold (RFC 9110 section 5.5).
+func unsendable(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
+// tokenRunes are those of a header field's name (section 5.6.2).
+const tokenRunes = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // readHeaders reads lines Name: value. No error repeats a value.
 func readHeaders(path string, h http.Header) error {
@@ -85,7 +91,7 @@ func readHeaders(path string, h http.Header) error {
 			continue
 		}
 		name, value, ok := strings.Cut(line, ":")
-		if !ok || name == "" || strings.ContainsAny(name, " \t") || strings.ContainsAny(value, "\r\x00") {
+		if !ok || name == "" || strings.Trim(name, tokenRunes) != "" || strings.ContainsFunc(value, unsendable) {
 			return fmt.Errorf("%s:%d is not Name: value", path, n)
 		}
 		h.Add(name, strings.TrimSpace(value))

@@ -220,6 +220,26 @@ func TestPartsAndTheBackground(t *testing.T) {
 	}
 }
 
+// What no header field may hold is refused when it is read, and not tried again for ten minutes.
+func TestHeadersThatCannotBeSent(t *testing.T) {
+	dir := t.TempDir()
+	for _, text := range []string{"Na(me: v", "Näme: v", ": v", "Name: a\x01b", "Name: a\x7f"} {
+		write(t, dir+"/headers", []byte("Good: 1\n"+text+"\n"))
+		err := readHeaders(dir+"/headers", http.Header{})
+		if want := dir + "/headers:2 is not Name: value"; err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
+	}
+	write(t, dir+"/token", []byte("a\x01b\n"))
+	if _, err := secret(dir + "/token"); err == nil {
+		t.Error("a token with a control character is taken")
+	}
+	write(t, dir+"/headers", []byte("X-Name_1: ü\tv\n"))
+	if err := readHeaders(dir+"/headers", http.Header{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestContentRange(t *testing.T) {
 	for s, want := range map[string]string{
 		"bytes 5-9/10": "5 10 true", "bytes 5-9/*": "5 -1 true", "bytes 5-8/10": "5 10 false", "bytes */10": "0 0 false",

@@ -16,7 +16,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/internal/proc"
@@ -68,7 +70,7 @@ var errTimeout = errors.New("timeout")
 func (r *Runner) Run(ctx context.Context, h config.Hook) (report Report) {
 	log := r.Log.With("hook", h.Name)
 	if h.IfExists != "" {
-		if _, err := os.Stat(h.IfExists); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(h.IfExists); errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			log.Info("hook skipped", "missing", h.IfExists)
 			return Report{Skipped: true, Text: h.IfExists + " does not exist"}
 		}
@@ -228,13 +230,33 @@ func (s *streams) finish() {
 // copyLines calls emit for each line, the last one too when it has no end.
 func copyLines(r io.Reader, emit func(string)) {
 	br := bufio.NewReaderSize(r, maxLine)
+	begun := "" // the character in which the last piece of a long line was cut
 	for {
 		line, err := br.ReadSlice('\n')
-		if text := strings.TrimRight(string(line), "\r\n"); len(line) > 0 {
-			emit(text)
+		text := begun + string(line)
+		begun = ""
+		if errors.Is(err, bufio.ErrBufferFull) {
+			whole := wholeCharacters(text)
+			text, begun, err = text[:whole], text[whole:], nil
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		if text != "" {
+			emit(strings.TrimRight(text, "\r\n"))
+		}
+		if err != nil {
 			return
 		}
 	}
+}
+
+// wholeCharacters is how much of the text can be had without cutting the last character.
+func wholeCharacters(text string) int {
+	for i := len(text) - 1; i >= max(0, len(text)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(text[i]) {
+			if !utf8.FullRuneInString(text[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(text)
 }

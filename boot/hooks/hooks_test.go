@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/internal/proc"
@@ -98,8 +99,9 @@ func TestRun(t *testing.T) {
 			3, `cannot finish "/bin/sh": timeout after 3s`,
 			[]string{"line=told"},
 		},
-		"exists":  {config.Hook{Command: []string{"true"}, IfExists: "/bin/sh"}, 0, "", nil},
-		"skipped": {config.Hook{Command: []string{"false"}, IfExists: "/nosuch"}, 0, "", []string{`msg="hook skipped" hook=h missing=/nosuch`}},
+		"exists":                  {config.Hook{Command: []string{"true"}, IfExists: "/bin/sh"}, 0, "", nil},
+		"no directory on the way": {config.Hook{Command: []string{"false"}, IfExists: "/bin/sh/x"}, 0, "", []string{`msg="hook skipped" hook=h missing=/bin/sh/x`}},
+		"skipped":                 {config.Hook{Command: []string{"false"}, IfExists: "/nosuch"}, 0, "", []string{`msg="hook skipped" hook=h missing=/nosuch`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, log := newRunner(t)
@@ -156,6 +158,28 @@ func TestLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.wait(t, "line=later") // it is still read
+}
+
+// A long line is cut between two characters.
+func TestLongLinesAreCutBetweenCharacters(t *testing.T) {
+	for _, text := range []string{
+		"x" + strings.Repeat("ü", maxLine), "xx" + strings.Repeat("字", maxLine), "x" + strings.Repeat("😀", maxLine) + "\nend",
+		strings.Repeat("\xff", 2*maxLine), strings.Repeat("\xe5", 2*maxLine) + "\n" + "x",
+	} {
+		var got strings.Builder
+		copyLines(strings.NewReader(text), func(line string) {
+			if utf8.ValidString(text) && !utf8.ValidString(line) {
+				t.Errorf("%.8q…: a line begins with %.8q and is not cut between characters", text, line)
+			}
+			if len(line) > maxLine+utf8.UTFMax {
+				t.Errorf("%.8q…: a line has %d bytes", text, len(line))
+			}
+			got.WriteString(line)
+		})
+		if want := strings.ReplaceAll(text, "\n", ""); got.String() != want {
+			t.Errorf("%.8q…: %d bytes came of %d", text, got.Len(), len(want))
+		}
+	}
 }
 
 func FuzzCopyLines(f *testing.F) {

@@ -104,11 +104,11 @@ func (m *Maker) password(u config.User) (hash, password string, err error) {
 		if err != nil {
 			return "", "", fmt.Errorf("cannot read the password: %w", err)
 		}
-		text = strings.TrimRight(string(b), "\r\n")
-		if text == "" {
+		if text = string(b); strings.TrimRight(text, "\r\n") == "" {
 			return "", "", fmt.Errorf("cannot read the password: %s is empty", u.PasswordFile)
 		}
 	}
+	text = strings.TrimRight(text, "\r\n") // a Secret's often has a line end
 	switch {
 	case strings.ContainsAny(text, "\n\x00"):
 		return "", "", errors.New("cannot use the password: it has more than one line")
@@ -131,6 +131,11 @@ func (m *Maker) entries(ctx context.Context, u config.User, hash, password strin
 	m.change(db, u, acc, r)
 	if err := m.setPassword(db, u.Name, hash, password, r); err != nil {
 		return nil, err
+	}
+	// An entry without an x there is not looked up in /etc/shadow; an empty one lets everybody in (passwd(5)).
+	if entry := db.passwd.find(u.Name); (hash != "" || password != "") && entry[1] != "x" {
+		entry[1] = "x"
+		db.passwd.dirty = true
 	}
 	if !db.changed() {
 		return acc, nil

@@ -64,6 +64,26 @@ func someID() string {
 	return strconv.Itoa(os.Getuid())
 }
 
+// A Secret's text often ends with a line end, in a variable as in a file; and an entry that needed no password needs one now.
+func TestAPasswordThatIsSetCounts(t *testing.T) {
+	m := base(t)
+	m.Env["PW"] = "the secret\n"
+	write(t, m.Root+"/etc/passwd", fmt.Sprintf("root:x:0:0::/root:/bin/sh\ndesk::%s:%d::/home/desk:/bin/sh\n", someID(), os.Getgid()))
+	r, err := m.Make(t.Context(), config.User{Name: "desk", PasswordEnv: "PW"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shadow := read(t, m.Root+"/etc/shadow"); !strings.Contains(shadow, "\ndesk:$6$"+fmt.Sprintf("%x", "the secret")+":") {
+		t.Errorf("shadow:\n%s", shadow)
+	}
+	if passwd := read(t, m.Root+"/etc/passwd"); !strings.Contains(passwd, "\ndesk:x:") {
+		t.Errorf("passwd lets everybody in:\n%s", passwd)
+	}
+	if r, err = m.Make(t.Context(), config.User{Name: "desk", PasswordEnv: "PW"}); err != nil || len(r.Changes) > 0 {
+		t.Errorf("the second time: %v, %v", r, err)
+	}
+}
+
 func TestMake(t *testing.T) {
 	m := base(t)
 	key := filepath.Join(t.TempDir(), "key")
