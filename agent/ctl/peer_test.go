@@ -90,8 +90,7 @@ type peer struct {
 	done chan struct{}
 }
 
-// startPeer starts supervisord on conf, in which DIR is its own folder, and waits until it answers
-// and the named processes have written their logs.
+// startPeer starts supervisord on conf, in which DIR is its own folder, and waits until it answers.
 func startPeer(t *testing.T, conf string) *peer {
 	t.Helper()
 	// Not t.TempDir: a socket's path may have 108 bytes.
