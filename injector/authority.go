@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -49,7 +50,8 @@ func (a authority) lives() (ca, serving time.Duration) {
 
 // next is the Secret after this one, and why it has to change; "" when it does not. One step a call:
 //
-//  1. nothing there, or nothing of use: an authority and a certificate of it
+//  1. nothing there, or nothing of use: an authority and a certificate of it; where only the certificate's key is another
+//     one, a new certificate
 //  2. the authority has lived for two thirds of its time: a new one joins the bundle, and signs nothing yet
 //  3. the newest authority is not the certificate's and has settled since it was registered, or the certificate has lived for two thirds of
 //     its time, or has other names: a new certificate
@@ -71,6 +73,9 @@ func (a authority) next(data map[string][]byte, names []string, now time.Time, k
 	caLife, _ := a.lives()
 	newest := s.cas[0]
 	switch {
+	case s.unpaired:
+		next, err := a.issue(data, s, names, now)
+		return next, "the key was not the certificate's", err
 	case old(newest, now):
 		ca, key, err := newAuthority(caLife, now)
 		if err != nil {
@@ -110,6 +115,8 @@ type signed struct {
 	cas  []*x509.Certificate
 	key  *ecdsa.PrivateKey
 	leaf *x509.Certificate
+	// unpaired is a certificate whose key is another one, as in a Secret that was restored by halves.
+	unpaired bool
 }
 
 func readBundle(text []byte) (cas []*x509.Certificate, err error) {
@@ -141,6 +148,8 @@ func readSigned(data map[string][]byte) (s signed, err error) {
 	if !s.key.PublicKey.Equal(s.cas[0].PublicKey) {
 		return s, errors.New("the key is not that of the newest authority")
 	}
+	_, unpaired := tls.X509KeyPair(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
+	s.unpaired = unpaired != nil
 	s.leaf, err = x509.ParseCertificate(cert.Bytes)
 	return s, err
 }

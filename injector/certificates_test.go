@@ -165,6 +165,42 @@ func TestBrokenSecret(t *testing.T) {
 	}
 }
 
+// TestMixedSecret: one key of the Secret is from another one, as when it was restored by halves. Whoever starts then gets
+// a certificate of use all the same, and so does whoever has served all the time.
+func TestMixedSecret(t *testing.T) {
+	now := time.Now()
+	other := fake.NewSimpleClientset(webhookConfig())
+	if _, err := certificates(other, &now).round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := other.CoreV1().Secrets("inpod").Get(t.Context(), "inpod-injector-tls", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{bundleKey, authorityKey, corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		client := fake.NewSimpleClientset(webhookConfig())
+		old := certificates(client, &now)
+		if _, err := old.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		secret, err := client.CoreV1().Secrets("inpod").Get(t.Context(), "inpod-injector-tls", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret.Data[key] = foreign.Data[key]
+		if _, err := client.CoreV1().Secrets("inpod").Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*Certificates{certificates(client, &now), old} {
+			if _, err := c.round(t.Context()); err != nil {
+				t.Errorf("another %s: %v", key, err)
+			} else if err := handshake(t, c, now); err != nil {
+				t.Errorf("another %s: %v", key, err)
+			}
+		}
+	}
+}
+
 // TestRegisteredFirst: as long as the webhook configuration cannot be written, the API server is answered with what
 // it trusts; and a new authority signs only when it has been known for a while.
 func TestRegisteredFirst(t *testing.T) {
