@@ -127,14 +127,16 @@ func (a *app) client(opts ctl.Options, f ctlFlags) int {
 }
 
 // settings are those of the agent of this container. A config file that cannot be read must not keep a user from
-// asking the agent that runs: the defaults are taken then.
+// asking the agent that runs: what the environment says is taken then, or where that is bad too the defaults.
 func (a *app) settings(file string) *config.Config {
 	if file == "" {
 		file = a.getenv("INPOD_CONFIG")
 	}
 	cfg, err := config.Load(config.Options{File: file, Env: a.env, UID: os.Getuid()})
-	if err != nil {
-		cfg, err = config.Parse("", nil, config.Options{UID: os.Getuid()})
+	for _, env := range [][]string{a.env, {"XDG_RUNTIME_DIR=" + a.getenv("XDG_RUNTIME_DIR")}} {
+		if err != nil {
+			cfg, err = config.Parse("", nil, config.Options{Env: env, UID: os.Getuid()})
+		}
 	}
 	if err != nil {
 		panic("BUG: the defaults are bad: " + err.Error())

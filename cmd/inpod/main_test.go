@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -47,12 +48,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("INPOD_ADMIN_SOCKET", filepath.Join(run, "inpod.sock"))
 			env.Setenv("INPOD_SSH_LISTEN", "off")
 			env.Setenv("INPOD_ADMIN_LISTEN", "off")
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
-			}
-			env.Setenv("ADDR", ln.Addr().String()) // where nobody listens
-			ln.Close()
+			env.Setenv("ADDR", freeAddress(t))
 			env.Setenv("INPOD_SUPERVISOR_INCLUDE", "[]")
 			return nil
 		},
@@ -64,6 +60,20 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "sameout": sameOut, "expand": expand},
 	})
+}
+
+// freeAddress is where nobody listens. Its port is below the range from which the kernel takes those of other tests'
+// listeners and connections.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10240+rand.IntN(20000))); err == nil {
+			defer ln.Close()
+			return ln.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // build makes the binary, or copies the one that hack/test.sh has built for all users: the second one has no Go cache.

@@ -63,7 +63,12 @@ func exportRoutes(cfg *config.Config, f exportFlags) (string, error) {
 		if msg := badName(f.name); msg != "" {
 			return "", fmt.Errorf("cannot name the objects %q: %s", f.name, msg)
 		}
-		if len(ports) == 0 {
+		http := slices.ContainsFunc(ports, func(p port) bool { return !p.tcp })
+		switch needed := f.format == "ingress" || f.format == "httproute"; {
+		case http, len(ports) > 0 && !needed:
+		case len(cfg.Proxy.Routes) > 0:
+			return "", fmt.Errorf("cannot write as %s: no route of the configuration listens where others can connect (proxy.routes[].listen)", f.format)
+		default:
 			return "", fmt.Errorf("cannot write as %s: the configuration has no routes (proxy.routes)", f.format)
 		}
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -205,19 +207,46 @@ func TestExportNeolink(t *testing.T) {
 }
 
 func TestExportProblems(t *testing.T) {
-	empty := load(t, "")
+	empty, ssh := load(t, ""), load(t, "ssh: {listen: ':22'}")
+	inside := load(t, "proxy: {routes: [{listen: '127.0.0.1:80', upstream: '127.0.0.1:81'}]}")
 	for _, tt := range []struct {
 		cfg  *config.Config
 		f    exportFlags
 		want string
 	}{
 		{empty, exportFlags{format: "ingress", name: "a"}, "cannot write as ingress: the configuration has no routes (proxy.routes)"},
+		{ssh, exportFlags{format: "ingress", name: "a"}, "cannot write as ingress: the configuration has no routes (proxy.routes)"},
+		{ssh, exportFlags{format: "httproute", name: "a"}, "cannot write as httproute: the configuration has no routes (proxy.routes)"},
+		{inside, exportFlags{format: "service", name: "a"}, "cannot write as service: no route of the configuration listens where others can connect (proxy.routes[].listen)"},
 		{load(t, exported3), exportFlags{format: "service", name: "A_b"}, `cannot name the objects "A_b": want at most 63 letters`},
 		{load(t, exported3), exportFlags{format: "service", name: "a", selector: []string{"x"}}, `cannot use the selector "x": want label=value`},
 	} {
 		_, err := exportRoutes(tt.cfg, tt.f)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got  %v\nwant %s", err, tt.want)
+		}
+	}
+	for _, format := range []string{"service", "neolink"} { // they have a place for SSH's port
+		if text, err := exportRoutes(ssh, exportFlags{format: format, name: "a"}); err != nil || !strings.Contains(text, "port: 22") {
+			t.Errorf("%s of SSH alone: %v\n%s", format, err, text)
+		}
+	}
+}
+
+// The agent that runs is found with what the environment says of its socket, also while the file has a mistake.
+func TestTheSocketWhileTheFileIsBad(t *testing.T) {
+	file := t.TempDir() + "/inpod.yaml"
+	if err := os.WriteFile(file, []byte("lgo: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ env, want string }{
+		{"INPOD_ADMIN_SOCKET=/a/b.sock", "/a/b.sock"},
+		{"XDG_RUNTIME_DIR=/run/user/7", "/run/user/7/inpod.sock"},
+		{"INPOD_LOG_LEVEL=loud", "/run/inpod/inpod.sock"},
+	} {
+		a := &app{env: []string{tt.env, "INPOD_CONFIG=" + file}}
+		if got := a.settings("").SocketPaths(); !slices.Contains(got, tt.want) {
+			t.Errorf("%s: got %q, want %s among them", tt.env, got, tt.want)
 		}
 	}
 }
