@@ -23,8 +23,12 @@ wait_for() {
 ctl() { /usr/bin/supervisorctl -s unix:///run/inpod/inpod.sock "$@"; }
 running() { ctl status | grep -cE '^[a-z]+ +RUNNING '; }
 runs() { [ "$(running)" = "$1" ]; }
-# greeting PORT: what the tool on that port says, "name pid".
-greeting() { (exec 3<>"/dev/tcp/127.0.0.1/$1" && head -n 1 <&3); }
+# greeting PORT: what the tool on that port says, "name pid". A tool is RUNNING before it listens.
+greets() { (exec 3<>"/dev/tcp/127.0.0.1/$1" && head -n 1 <&3); }
+greeting() {
+    wait_for 60 greets "$1"
+    greets "$1"
+}
 
 agent=
 start() {
@@ -42,7 +46,7 @@ stop() {
 
 echo "# a base image: /etc/supervisord/supervisor-other.ini does not exist"
 start
-if wait_for 20 runs 3; then ok "three programs RUNNING"; else bad "want three programs RUNNING" "$(ctl status)" "$(tail -n 20 /tmp/stdout)"; fi
+if wait_for 60 runs 3; then ok "three programs RUNNING"; else bad "want three programs RUNNING" "$(ctl status)" "$(tail -n 20 /tmp/stdout)"; fi
 for tool in "sshd 22" "jupyter-lab 8888" "tensorboard 6006"; do
     read -r name port <<<"$tool"
     got=$(greeting "$port" 2>&1)
@@ -54,13 +58,15 @@ done
 got=$(cat /tmp/supervisord.pid)
 if [ "$got" = "$agent" ]; then ok "pidfile holds the agent's pid"; else bad "pidfile" "got:  $got" "want: $agent"; fi
 
-if grep -q 'sshd: listening on port 22' /tmp/stdout && grep -q 'sshd: a line on stderr' /tmp/stdout; then
+# logged TEXT FILE: what a tool writes comes a moment later.
+logged() { wait_for 60 grep -q "$1" "$2"; }
+if logged 'sshd: listening on port 22' /tmp/stdout && logged 'sshd: a line on stderr' /tmp/stdout; then
     ok "stdout_logfile=/dev/stdout: both streams of sshd are on the container's stdout"
 else
     bad "sshd's output is not on stdout" "$(tail -n 20 /tmp/stdout)"
 fi
 for tool in jupyterlab tensorboard; do
-    if grep -q 'listening on port' "/tmp/$tool.out.log" && grep -q 'a line on stderr' "/tmp/$tool.err.log"; then
+    if logged 'listening on port' "/tmp/$tool.out.log" && logged 'a line on stderr' "/tmp/$tool.err.log"; then
         ok "logs of $tool are in /tmp"
     else
         bad "logs of $tool" "$(head /tmp/"$tool".*.log)"
@@ -74,8 +80,8 @@ esac
 
 read -r _ before <<<"$(greeting 6006)"
 kill -KILL "$before"
-restarted() { read -r _ after <<<"$(greeting 6006)" && [ -n "$after" ] && [ "$after" != "$before" ]; }
-if wait_for 10 restarted; then ok "a killed tool is restarted"; else bad "tensorboard was not restarted" "$(ctl status)"; fi
+restarted() { read -r _ after <<<"$(greets 6006)" && [ -n "$after" ] && [ "$after" != "$before" ]; }
+if wait_for 60 restarted; then ok "a killed tool is restarted"; else bad "tensorboard was not restarted" "$(ctl status)"; fi
 
 echo "# the image gets its own tool: supervisor-other.ini appears"
 cp /supervisor-other.ini /etc/supervisord/
@@ -83,16 +89,17 @@ got=$(ctl reread)
 if [ "$got" = "ollama: available" ]; then ok "reread: $got"; else bad "reread" "got:  $got" "want: ollama: available"; fi
 got=$(ctl update)
 if [ "$got" = "ollama: added process group" ]; then ok "update: $got"; else bad "update" "got:  $got" "want: ollama: added process group"; fi
-if wait_for 20 runs 4; then ok "four programs RUNNING"; else bad "want four programs RUNNING" "$(ctl status)"; fi
+if wait_for 60 runs 4; then ok "four programs RUNNING"; else bad "want four programs RUNNING" "$(ctl status)"; fi
 stop
 
 echo "# an Ollama image: the file is there from the start"
 start
-if wait_for 20 runs 4; then ok "four programs RUNNING"; else bad "want four programs RUNNING" "$(ctl status)" "$(tail -n 20 /tmp/stdout)"; fi
+if wait_for 60 runs 4; then ok "four programs RUNNING"; else bad "want four programs RUNNING" "$(ctl status)" "$(tail -n 20 /tmp/stdout)"; fi
 read -r _ pid <<<"$(greeting 11434)"
 got=$(ctl pid ollama)
 if [ -n "$pid" ] && [ "$got" = "$pid" ]; then ok "ollama with only command= answers, its pid is right"; else bad "ollama" "pid of supervisorctl: $got" "pid on the port:      $pid"; fi
-got=$(ctl tail ollama)
+tail_has() { got=$(ctl tail ollama) && [[ $got = *"$1"* ]]; }
+wait_for 60 tail_has 'listening on port'
 case $got in
 *"ollama: listening on port 11434"*) ok "ollama's log (AUTO) can be read" ;;
 *) bad "tail ollama" "got:  $got" ;;
