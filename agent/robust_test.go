@@ -75,7 +75,10 @@ func TestStormsOfReloadsLeakNothing(t *testing.T) {
 		pid = a.get("/api/v1/programs/p")
 		return cut(pid) != ""
 	})
-	a.do(true, "POST", "/api/v1/reload")
+	for _, i := range []int{1, 0} { // the files are watched once their changes are seen, which may be later than ready
+		write(t, dir+"/inpod.yaml", settings(i))
+		poll(t, "a change that is seen", func() bool { return strings.Contains(a.get("/api/v1/config"), fmt.Sprintf(`"deadline":"%ds"`, 10+i)) })
+	}
 	before := a.holdings()
 
 	for range 1000 {
