@@ -64,13 +64,13 @@ func Drain(ctx context.Context, server AdminAPI, wait bool) error {
 // Ready asks whether the agent is ready. With wait it asks until it is, or ctx ends; a server that
 // does not answer yet is not ready. detail is the agent's list of checks.
 func Ready(ctx context.Context, server AdminAPI, wait bool) (ready bool, detail string, err error) {
-	for {
+	for last := error(nil); ; {
 		status, body, err := server.Admin(ctx, http.MethodGet, pathReady+"?verbose")
 		switch {
 		case err == nil && status == http.StatusOK:
 			return true, string(body), nil
-		case err != nil && wait && ctx.Err() != nil:
-			return false, detail, notInTime(nil)
+		case err != nil && wait && ctx.Err() != nil: // in the middle of asking
+			return false, detail, notInTime(last)
 		case err == nil && status != http.StatusServiceUnavailable:
 			return false, "", fmt.Errorf("cannot ask for readiness: %d %s", status, http.StatusText(status))
 		case err != nil && !(wait && gone(err)):
@@ -82,8 +82,8 @@ func Ready(ctx context.Context, server AdminAPI, wait bool) (ready bool, detail 
 		if !wait {
 			return false, detail, nil
 		}
-		if pause(ctx) != nil {
-			return false, detail, notInTime(err)
+		if last = err; pause(ctx) != nil {
+			return false, detail, notInTime(last)
 		}
 	}
 }
