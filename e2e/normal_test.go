@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // normaliser takes out of a text what may differ between two right answers: paths, pids, ports, times.
@@ -39,11 +40,11 @@ var rules = []struct {
 }
 
 func (n *normaliser) text(s string) string {
-	s = n.port.ReplaceAllString(n.pairs.Replace(s), "$$PORT")
+	s = n.pairs.Replace(s)
 	for _, r := range rules {
 		s = r.re.ReplaceAllString(s, r.with)
 	}
-	return s
+	return n.port.ReplaceAllString(s, "$$PORT") // last: a pid may be the same number
 }
 
 // value writes a decoded XML-RPC value in one fixed form.
@@ -82,4 +83,12 @@ func (n *normaliser) field(key string, v any) string {
 		}
 	}
 	return n.value(v)
+}
+
+func TestNormaliser(t *testing.T) {
+	n := newNormaliser("/tmp/d", 12345, "/tmp/prog")
+	got := n.text("/tmp/prog: pid 12345 from /tmp/d at 127.0.0.1:12345, uid 123456")
+	if want := "$PROG: pid $PID from $DIR at 127.0.0.1:$PORT, uid 123456"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
