@@ -223,9 +223,7 @@ func TestSlowHeads(t *testing.T) {
 	if ends["408"] < count*8/10 {
 		t.Errorf("the ends: %v, want 408", ends)
 	}
-	if grown := rss(t, a.d.PID()) - before; grown > 16<<20 {
-		t.Errorf("inpod grew by %d MB", grown>>20)
-	}
+	a.wantGrown(before, 16<<20)
 }
 
 // A body that stops coming ends with 408; one that is only slow is none of our business.
@@ -293,9 +291,7 @@ func TestHeaderBombs(t *testing.T) {
 	}
 	served(t, addr, "beside header bombs")
 	wg.Wait()
-	if grown := rss(t, a.d.PID()) - before; grown > 32<<20 {
-		t.Errorf("inpod grew by %d MB", grown>>20)
-	}
+	a.wantGrown(before, 32<<20)
 }
 
 // Clients that do not read, or a byte now and then: what they do not take is not held for them, and others go on.
@@ -335,9 +331,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		<-time.After(time.Second)
 	}
 	wg.Wait()
-	if grown := rss(t, a.d.PID()) - before; grown > 48<<20 {
-		t.Errorf("inpod grew by %d MB for 70 clients that do not read", grown>>20)
-	}
+	a.wantGrown(before, 48<<20)
 	// One of them changes its mind and gets all of it.
 	_ = slow[0].SetDeadline(time.Now().Add(patience))
 	if rest, err := io.CopyN(io.Discard, slow[0], 64<<20); err != nil {

@@ -364,9 +364,7 @@ func TestLargeBodiesInConstantMemory(t *testing.T) {
 	if n != size || err != nil {
 		t.Errorf("the client got %d bytes, %v; want %d", n, err, size)
 	}
-	if grown := rss(t, a.d.PID()) - before; grown > 24<<20 {
-		t.Errorf("inpod grew by %d MB, want no more than 24", grown>>20)
-	}
+	a.wantGrown(before, 24<<20)
 }
 
 type zeros struct{}

@@ -81,6 +81,16 @@ func rss(t *testing.T, pid int) int {
 	return 0
 }
 
+// wantGrown checks how much memory the agent has taken since.
+func (a *agent) wantGrown(before, most int) {
+	a.t.Helper()
+	grown := rss(a.t, a.d.PID()) - before
+	a.t.Logf("inpod grew by %.1f MB", float64(grown)/(1<<20))
+	if grown > most {
+		a.t.Errorf("inpod grew by %d MB, want no more than %d", grown>>20, most>>20)
+	}
+}
+
 // dial connects, or fails the test.
 func dial(t *testing.T, addr string) *net.TCPConn {
 	t.Helper()
