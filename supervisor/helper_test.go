@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,11 +28,29 @@ type bench struct {
 	opt     Options
 }
 
-// logWriter shows a supervisor's log when the test fails.
-type logWriter struct{ t *testing.T }
+// logWriter shows a supervisor's log when the test fails. A check that ends with its program may say its last word after
+// the end of the test, when T takes none.
+type logWriter struct {
+	mu sync.Mutex
+	t  *testing.T // nil after the test
+}
 
-func (w logWriter) Write(p []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(p)))
+func newLogWriter(t *testing.T) *logWriter {
+	w := &logWriter{t: t}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t = nil
+	})
+	return w
+}
+
+func (w *logWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Log(strings.TrimSpace(string(p)))
+	}
 	return len(p), nil
 }
 
@@ -39,7 +58,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 func start(t *testing.T, text string, change ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{t: t, dir: t.TempDir(), changes: make(chan Change, 10_000)}
-	log := slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(newLogWriter(t), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	reaper, err := proc.New(log)
 	if err != nil {
 		t.Fatal(err)
