@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // fileSource is a file of another file system, or a directory with everything below it. Symbolic links below it are followed.
@@ -46,14 +47,18 @@ func (s *fileSource) list(ctx context.Context, _ *stamp) (*listing, error) {
 	} else if s.u.sha256 != "" {
 		err = finalf("sha256 is given, but %s is a directory", s.path)
 	} else {
-		err = filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
+		from, aerr := s.apart()
+		if aerr != nil {
+			return nil, final(aerr)
+		}
+		err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || ctx.Err() != nil {
 				return final(err)
 			}
 			if d.IsDir() {
 				return nil
 			}
-			name, err := filepath.Rel(s.path, path)
+			name, err := filepath.Rel(from, path)
 			if err != nil {
 				return final(err)
 			}
@@ -68,6 +73,31 @@ func (s *fileSource) list(ctx context.Context, _ *stamp) (*listing, error) {
 	}
 	l.version = hex.EncodeToString(sum.Sum(nil))
 	return l, err
+}
+
+// apart returns the directory without symbolic links. It fails where that and the model's are in each other: the next copy
+// would have this one in it.
+func (s *fileSource) apart() (string, error) {
+	from, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return "", err
+	}
+	to := filepath.Clean(s.u.to)
+	for dir, rest := to, ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil { // what is behind it is yet to be made
+			to = filepath.Join(real, rest)
+			break
+		} else if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	within := func(path, dir string) bool {
+		return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+	}
+	if within(to, from) || within(from, to) {
+		return "", fmt.Errorf("%s lies in %s, or that in it, which it is to be a copy of; set models[].to to another directory", s.u.to, s.path)
+	}
+	return from, nil
 }
 
 func openFile(ctx context.Context, path, tag string, from int64, had string) (*body, error) {

@@ -38,7 +38,7 @@ func (u *unit) place() (*place, error) {
 		to, err = filepath.Clean(u.to), nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, (&place{to: u.to}).explain(bareError(err))
 	}
 	p := &place{to: to}
 	st, err := os.Lstat(to)
@@ -48,13 +48,22 @@ func (u *unit) place() (*place, error) {
 	case err == nil:
 		p.inside = mountPoint(to) || unix.Access(filepath.Dir(to), unix.W_OK|unix.X_OK) != nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+		return nil, p.explain(bareError(err))
 	}
 	p.work = filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+".inpod")
 	if p.inside {
 		p.work = filepath.Join(to, insideName)
 	}
 	return p, trust.Path(p.work)
+}
+
+// bareError takes the path out of an error of os: who reports it names the one that the user knows.
+func bareError(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // mountPoint tells whether something is mounted on the directory (proc_pid_mountinfo(5)).
