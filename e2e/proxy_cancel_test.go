@@ -120,7 +120,7 @@ func (d *drip) Read(p []byte) (int, error) {
 // nobody. This process is both ends, so there is one clock. What else runs on the machine is seen by requests that go
 // straight to the upstream, in the same minute. It is not parallel: beside other tests, which take all of the machine,
 // a tenth of those are late as well. What only inpod stands still for, those requests do not see: so a round that was
-// late is followed by another one, and one in time shows that it can be done.
+// late is followed by others, and what counts is that there are some in time.
 func TestCancellationReachesTheUpstream(t *testing.T) {
 	c := &cancelTimes{began: map[string]time.Time{}, left: map[string]time.Time{}, ended: map[string]time.Time{}}
 	up := httptest.NewUnstartedServer(c)
@@ -136,17 +136,21 @@ func TestCancellationReachesTheUpstream(t *testing.T) {
 	protocols.SetUnencryptedHTTP2(true)
 	h2 := &http.Client{Transport: &http.Transport{Protocols: &protocols}}
 	defer h2.CloseIdleConnections()
-	const rounds = 15
-	for i := range rounds {
-		late := c.round(t, fmt.Sprintf("r%d", i), addr, direct, h2)
-		switch {
-		case late == "" || t.Failed():
-			return
-		case i == rounds-1:
-			t.Errorf("each of %d rounds: %s", rounds, late)
-		default:
+	most, want := 40, 4
+	if testing.Short() {
+		want = 1
+	}
+	good, last := 0, ""
+	for i := 0; i < most && good < want && !t.Failed(); i++ {
+		if late := c.round(t, fmt.Sprintf("r%d", i), addr, direct, h2); late != "" {
+			last = late
 			t.Logf("round %d: %s", i, late)
+		} else {
+			good++
 		}
+	}
+	if good < want && !t.Failed() {
+		t.Errorf("%d of %d rounds were in time, want %d; the last that was not: %s", good, most, want, last)
 	}
 }
 
@@ -154,10 +158,7 @@ func TestCancellationReachesTheUpstream(t *testing.T) {
 // that may be the machine's.
 func (c *cancelTimes) round(t *testing.T, name, addr, direct string, h2 *http.Client) string {
 	t.Helper()
-	tries := 1000
-	if testing.Short() {
-		tries = 120
-	}
+	const tries = 240
 	type try struct{ id, path, how, addr string }
 	work := make(chan try)
 	var clients sync.WaitGroup
