@@ -162,7 +162,7 @@ func TestRealServers(t *testing.T) {
 		}
 		c.Close()
 		a.write("picture", strings.Repeat("x", 3<<20))
-		out, err := exec.Command("curl", "-sS", "--noproxy", "*", "-F", "images=@"+a.path("picture"), url+"/gunicorn/upload").CombinedOutput()
+		out, err := exec.Command("curl", "-q", "-sS", "--noproxy", "*", "-F", "images=@"+a.path("picture"), url+"/gunicorn/upload").CombinedOutput()
 		if string(out) != fmt.Sprint(3<<20) {
 			t.Errorf("an upload: got %s, %v", out, err)
 		}
