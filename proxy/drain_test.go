@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,13 +107,19 @@ func TestDrainInEveryState(t *testing.T) {
 }
 
 // Clients that send one request after the other over the whole drain get an answer to each; they make a new connection
-// when they are told so, and only then find nobody.
+// when they are told so, and only then find nobody. What the proxy has not accepted when it closes its listener finds nobody
+// either, though the kernel has made a connection of it: so the end of a new one is no fault, unless it had been accepted.
 func TestDrainUnderLoad(t *testing.T) {
 	up := server(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.Write(b)
 	})
-	p, url := start(t, config.Route{Upstream: up, Concurrency: 4, Queue: 100})
+	var accepted, served atomic.Int64
+	var closing atomic.Bool
+	p := New(Options{Log: slog.New(slog.DiscardHandler), Loops: 2, Client: func() { accepted.Add(1) }})
+	t.Cleanup(p.Close)
+	apply(t, p, config.Proxy{Routes: []config.Route{{Upstream: up, Concurrency: 4, Queue: 100}}})
+	url := urlOf(p, "127.0.0.1:0")
 	var began, clients sync.WaitGroup
 	for i := range 8 {
 		began.Add(1)
@@ -134,9 +142,15 @@ func TestDrainUnderLoad(t *testing.T) {
 					if err == nil {
 						body, err = io.ReadAll(resp.Body)
 					}
+					if err != nil && n == 0 && closing.Load() {
+						return
+					}
 					if err != nil || resp.StatusCode != 200 || string(body) != want {
 						t.Errorf("request %s: got %q, %v", want, body, err)
 						return
+					}
+					if n == 0 {
+						served.Add(1)
 					}
 					if n == 20 {
 						first()
@@ -152,10 +166,38 @@ func TestDrainUnderLoad(t *testing.T) {
 	began.Wait()
 	p.BeginDrain()
 	<-time.After(20 * time.Millisecond) // the endpoint delay
+	closing.Store(true)
 	p.StopAccepting()
 	clients.Wait()
 	waited(t, p)
 	p.Close()
+	if a, s := accepted.Load(), served.Load(); a != s {
+		t.Errorf("%d connections were accepted, %d served", a, s)
+	}
+}
+
+// A connection that the kernel has made and the loop has not seen when the listener is closed is served.
+func TestConnectionThatWaitsInADrain(t *testing.T) {
+	up := server(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	p := startWith(t, 1, config.Proxy{Routes: []config.Route{{Upstream: up}}})
+	url := urlOf(p, "127.0.0.1:0")
+	var c *wire
+	stopped := make(chan struct{})
+	onLoops(p, func(*worker) { // the loop is busy
+		c = connect(t, url)
+		c.send(ask("/"))
+		go func() {
+			defer close(stopped)
+			p.StopAccepting()
+		}()
+		if !comes(func() bool { return !p.accepting.Load() }) {
+			t.Error("the drain does not begin")
+		}
+	})
+	if resp, body := c.response("GET"); body != "ok" || !resp.Close {
+		t.Errorf("got %q close %v, want ok, closed", body, resp.Close)
+	}
+	<-stopped
 }
 
 // Close cuts off what Wait did not wait for, so that nobody takes a part for the whole.

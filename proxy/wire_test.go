@@ -119,6 +119,14 @@ func (w *wire) readResponse(method string) (*http.Response, string, error) {
 	return resp, string(b), err
 }
 
+// readsLittle has the kernel hold little that is not read. It is called before anything comes.
+func (w *wire) readsLittle() {
+	w.t.Helper()
+	if err := w.Conn.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // reset closes the connection so that the peer gets a reset.
 func (w *wire) reset() {
 	_ = w.Conn.(*net.TCPConn).SetLinger(0)
