@@ -119,6 +119,9 @@ func (m *Maker) sudo(u config.User, password bool, r *Result) error {
 	dir := m.path("/etc/sudoers.d")
 	file := filepath.Join(dir, "inpod-"+strings.ReplaceAll(u.Name, ".", "_"))
 	if !u.Sudo {
+		if _, err := os.Lstat(file); err != nil {
+			return nil // on a read-only file system the removal of what is not there fails too
+		}
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("sudo is still allowed: %v", err))
 		}

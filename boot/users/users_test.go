@@ -84,6 +84,21 @@ func TestAPasswordThatIsSetCounts(t *testing.T) {
 	}
 }
 
+// Where nothing can be removed, because of a read-only root or another user's directory, there is mostly nothing to remove:
+// that is no warning of sudo. Only who is not root is kept out by a mode.
+func TestNoSudoIsNoWarning(t *testing.T) {
+	m := base(t)
+	dir := m.Root + "/etc/sudoers.d"
+	if err := os.Chmod(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
+	r, err := m.Make(t.Context(), config.User{Name: "desk", UID: someID(), GID: strconv.Itoa(os.Getgid())})
+	if err != nil || len(r.Warnings) > 0 {
+		t.Errorf("got %v and the warnings %q", err, r.Warnings)
+	}
+}
+
 func TestMake(t *testing.T) {
 	m := base(t)
 	key := filepath.Join(t.TempDir(), "key")
