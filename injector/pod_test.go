@@ -31,7 +31,7 @@ func TestInjectedPod(t *testing.T) {
 		t.Skip("network and mount namespaces need root")
 	}
 	pod := testPod()
-	pod.Annotations = map[string]string{Domain + "drain-delay": "1s", Domain + "drain-deadline": "20s"}
+	pod.Annotations = map[string]string{Domain + "drain-delay": "10m", Domain + "drain-deadline": "20m"}
 	c := &pod.Spec.Containers[0]
 	c.Command = []string{"/usr/bin/python3", "-m", "http.server", "8000", "--directory", "/usr"}
 	get := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(8000)}}
@@ -43,7 +43,7 @@ func TestInjectedPod(t *testing.T) {
 	in, node := podAndNode(t)
 	c = &injected.Spec.Containers[0]
 	agent := startContainer(t, in, injected)
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(_ context.Context, network, address string) (conn net.Conn, err error) {
 			err = node.in(func() error { conn, err = net.Dial(network, address); return err })
@@ -62,7 +62,7 @@ func TestInjectedPod(t *testing.T) {
 	ready, live := c.ReadinessProbe.HTTPGet, c.LivenessProbe.HTTPGet
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 		code, text := ask(ready.Port, ready.Path)
 		if code == http.StatusOK {
 			break
@@ -79,21 +79,30 @@ func TestInjectedPod(t *testing.T) {
 	if code, text := ask(live.Port, live.Path); code != http.StatusOK {
 		t.Errorf("the liveness probe: %d %s", code, text)
 	}
-	// Three requests went through inpod; the liveness probe did not.
-	_, text := ask(intstr.FromInt32(9880), "/metrics")
-	if want := `inpod_proxy_requests_total{code="2xx",route=":15080/"} 3`; !strings.Contains(text, want) {
-		t.Errorf("no %s in the metrics", want)
+	// Three requests went through inpod; the liveness probe did not. A request is counted a moment after its answer.
+	const want = `inpod_proxy_requests_total{code="2xx",route=":15080/"} 3`
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		_, text := ask(intstr.FromInt32(9880), "/metrics")
+		if strings.Contains(text, want) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in the metrics:\n%s", want, text)
+		}
 	}
 	if err := unix.Kill(agent.pid, unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for code := 0; code != http.StatusServiceUnavailable; <-tick.C {
+	for code, text := 0, ""; code != http.StatusServiceUnavailable; <-tick.C {
 		if code, text = ask(ready.Port, ready.Path); code == 0 {
 			t.Fatalf("readiness during the drain: %s", text)
 		}
 	}
 	if code, text := ask(intstr.FromInt32(8000), "/"); code != http.StatusOK {
 		t.Errorf("the Service's port during the drain: %d %s", code, text)
+	}
+	if err := unix.Kill(agent.pid, unix.SIGTERM); err != nil { // the second one ends the delay
+		t.Fatal(err)
 	}
 	err = agent.cmd.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 128+int(syscall.SIGTERM) {
@@ -151,7 +160,7 @@ exec setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all --bounding
 	})
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 		p := strconv.Itoa(got.cmd.Process.Pid)
 		children, err := os.ReadFile(filepath.Join("/proc", p, "task", p, "children"))
 		if err == nil {

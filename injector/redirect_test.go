@@ -162,12 +162,12 @@ func (n *netns) ask(t *testing.T, address string) string {
 	t.Helper()
 	var text []byte
 	err := n.in(func() error {
-		c, err := net.DialTimeout("tcp", address, 5*time.Second)
+		c, err := dial(address)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		text, err = io.ReadAll(c)
 		return err
 	})
@@ -175,4 +175,16 @@ func (n *netns) ask(t *testing.T, address string) string {
 		t.Errorf("%s: %v", address, err)
 	}
 	return string(text)
+}
+
+// dial waits for the route: the kernel makes that of IPv6 when it has noticed, in the background, that the cable is plugged in.
+func dial(address string) (net.Conn, error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		c, err := net.DialTimeout("tcp", address, time.Minute)
+		if err == nil || time.Now().After(deadline) || !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) {
+			return c, err
+		}
+	}
 }

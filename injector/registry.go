@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -45,6 +46,8 @@ type Registry struct {
 	// CA, when set, makes the transport; for tests and for registries with their own authority.
 	Transport *http.Transport
 
+	timeout time.Duration // of a lookup; 0: lookupTimeout
+
 	once  sync.Once
 	slots chan struct{}
 	rt    http.RoundTripper
@@ -70,6 +73,7 @@ type tagged struct {
 }
 
 func (r *Registry) start() {
+	r.timeout = cmp.Or(r.timeout, lookupTimeout)
 	r.slots = make(chan struct{}, maxLookups)
 	r.tags, r.configs, r.hosts = map[string]tagged{}, map[v1.Hash]Image{}, map[string]*host{}
 	t := r.Transport
@@ -77,7 +81,7 @@ func (r *Registry) start() {
 		t = http.DefaultTransport.(*http.Transport).Clone()
 	}
 	if !r.Local {
-		dialer := &net.Dialer{Timeout: lookupTimeout, Control: refuseLocal}
+		dialer := &net.Dialer{Timeout: r.timeout, Control: refuseLocal}
 		t.DialContext = dialer.DialContext
 	}
 	r.rt = bounded{t}
@@ -120,7 +124,7 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 		return t.image, t.err
 	}
 	parent := ctx
-	ctx, cancel := context.WithTimeout(parent, lookupTimeout)
+	ctx, cancel := context.WithTimeout(parent, r.timeout)
 	defer cancel()
 	image, err := r.asking.do(ctx, key, func() (Image, error) {
 		if t, ok := r.cached(key); ok {
@@ -133,7 +137,7 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 		}
 		image, err := r.ask(ctx, ref, auth)
 		if err != nil {
-			err = explain(ctx, ref, err)
+			err = r.explain(ctx, ref, err)
 		}
 		if parent.Err() == nil { // else it says nothing about the registry
 			r.keep(key, image, err)
@@ -141,7 +145,7 @@ func (r *Registry) lookup(ctx context.Context, text string, keys authn.Keychain)
 		return image, err
 	})
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // while another one asked
-		err = explain(ctx, ref, err)
+		err = r.explain(ctx, ref, err)
 	}
 	return image, err
 }
@@ -291,12 +295,12 @@ func pick(d *remote.Descriptor) (v1.Image, error) {
 }
 
 // explain says in one line what a registry's error means.
-func explain(ctx context.Context, ref name.Reference, err error) error {
+func (r *Registry) explain(ctx context.Context, ref name.Reference, err error) error {
 	var te *transport.Error
 	host := ref.Context().RegistryStr()
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("the registry %s did not answer within %s", host, lookupTimeout)
+		return fmt.Errorf("the registry %s did not answer within %s", host, r.timeout)
 	case errors.As(err, &te) && (te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden):
 		return fmt.Errorf("the registry %s refuses the pull secrets of the pod and of its service account", host)
 	case errors.As(err, &te) && te.StatusCode == http.StatusNotFound:

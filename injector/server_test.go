@@ -218,14 +218,14 @@ func TestReviewLooksUpWithTheServiceAccountsSecrets(t *testing.T) {
 	s, _ := testServer(&secret, &corev1.ServiceAccount{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "default"}, ImagePullSecrets: []corev1.LocalObjectReference{{Name: "gone"}, {Name: "pull"}},
 	})
-	s.Registry = &Registry{Local: true}
+	s.Registry = patient()
 	pod := testPod()
 	pod.Spec.Containers[0].Command = nil
 	pod.Spec.Containers[0].Image = server.host + "/web:1"
 	if response, _ := post(t, s, reviewOf(t, pod, nil)); response.Allowed || !strings.Contains(response.Result.Message, "does not have it") {
 		t.Errorf("before it is there: %+v", response.Result)
 	}
-	s.Registry = &Registry{Local: true}
+	s.Registry = patient()
 	pushWeb(t, server)
 	response, _ := post(t, s, reviewOf(t, pod, nil))
 	if !response.Allowed || !strings.Contains(string(response.Patch), `"/web"`) {
