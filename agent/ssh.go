@@ -47,6 +47,7 @@ func (s spawner) Start(c sshd.Command) (sshd.Process, error) {
 	spec.Argv, spec.Env, spec.Dir = c.Argv, c.Env, c.Dir
 	spec.Stdin, spec.Stdout, spec.Stderr, spec.TTY = c.Stdin, c.Stdout, c.Stderr, c.TTY
 	spec.UID, spec.GID, spec.Groups = c.UID, c.GID, c.Groups
+	spec.Session = true // the agent may have a terminal (docker run -t), at which somebody else sits
 	p, err := s.reaper.Start(spec)
 	if err != nil {
 		return nil, err

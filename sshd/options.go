@@ -39,7 +39,7 @@ type Command struct {
 
 	Stdin, Stdout, Stderr *os.File // nil is /dev/null
 
-	TTY      bool  // a session of its own with Stdin as its controlling terminal; otherwise a process group of its own
+	TTY      bool  // Stdin is the controlling terminal of the new session; otherwise that has none
 	UID, GID int   // Unchanged = the agent's
 	Groups   []int // supplementary groups; nil = the agent's when UID is unchanged
 }

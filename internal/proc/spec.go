@@ -37,6 +37,9 @@ type Spec struct {
 	// TTY starts a new session with Stdin as its controlling terminal.
 	TTY bool
 
+	// Session starts a new session without a controlling terminal: the agent's own is out of reach.
+	Session bool
+
 	// Foreground makes the new process group that of the terminal's foreground; Stdin is that terminal, and it is the
 	// agent's own controlling one.
 	Foreground bool

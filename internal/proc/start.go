@@ -140,6 +140,9 @@ func (r *Reaper) sysAttr(spec Spec) *syscall.SysProcAttr {
 	if spec.TTY {
 		return &syscall.SysProcAttr{Setsid: true, Setctty: true, Credential: r.credential(spec)}
 	}
+	if spec.Session {
+		return &syscall.SysProcAttr{Setsid: true, Credential: r.credential(spec)}
+	}
 	attr := &syscall.SysProcAttr{Setpgid: true, Credential: r.credential(spec)}
 	if spec.Foreground {
 		attr.Foreground, attr.Ctty = true, int(spec.Stdin.Fd())
