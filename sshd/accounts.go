@@ -21,13 +21,21 @@ type account struct {
 	virtual           *config.SSHUser // nil for a user of the container
 }
 
-// noShell tells whether the account has none that runs commands.
+// noShell tells whether the account has none that runs commands. Where the image lacks an ordinary one there is another; one
+// that somebody gave to a user for what it does not allow is not made up for.
 func (a *account) noShell() bool {
 	switch filepath.Base(a.shell) {
 	case "nologin", "false":
 		return true
+	case "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "fish", ".":
+		return false
 	}
-	return false
+	return !a.own && !executable(a.shell)
+}
+
+func executable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
 // accounts reads the users of the container.
@@ -157,7 +165,7 @@ func (a accounts) groupsOf(u *account) []int {
 // shellOf is the shell to run: the account's, or what the image has. It is "" where the image has none.
 func shellOf(u *account) string {
 	for _, sh := range []string{u.shell, "/bin/bash", "/bin/sh"} {
-		if st, err := os.Stat(sh); sh != "" && err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+		if sh != "" && executable(sh) {
 			return sh
 		}
 	}

@@ -108,6 +108,9 @@ func (l *login) find(name string) (u *account, known bool) {
 	if u, ok := l.s.accounts.lookup(name); ok {
 		return u, true
 	}
+	if len(name) > longestUser || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		name = "?" // it may become a part of a path (ssh.authorized_keys)
+	}
 	u = &account{name: name, home: "/nonexistent", uid: l.s.accounts.uid, gid: l.s.accounts.gid, own: true}
 	if l.s.accounts.mayBecome {
 		u.uid, u.gid, u.own = overflowID, overflowID, false
@@ -149,10 +152,19 @@ func (l *login) checkKey(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permission
 	} else if strong(key) {
 		g = l.plainKey(u, key)
 	}
-	if !known || g == nil {
+	if !known || g == nil || l.expired(u) {
 		return nil, errDenied
 	}
 	return permissions(u, g), nil
+}
+
+// expired tells whether an account of the container has ended (shadow(5)), which closes it to whatever credential.
+func (l *login) expired(u *account) bool {
+	if u.virtual != nil || !accountExpired(l.s.accounts.shadow, u.name, time.Now()) {
+		return false
+	}
+	l.log.Info("the account has expired", "user", clip(u.name))
+	return true
 }
 
 // plainKey looks for a key among those of u; nil when it is not there, or not for now and here.
@@ -215,6 +227,10 @@ func (l *login) eachKey(u *account, each func(ssh.PublicKey, *grant)) {
 // be a key of u with the option cert-authority. An authority may have several lines, for other principals each.
 func (l *login) certificate(u *account, cert *ssh.Certificate) *grant {
 	if cert.CertType != ssh.UserCert || !strong(cert.Key) || !strong(cert.SignatureKey) {
+		return nil
+	}
+	if cert.Signature == nil || cert.Signature.Format == ssh.KeyAlgoRSA {
+		l.log.Info("a certificate is signed with SHA-1", "user", clip(u.name), "certificate", clip(cert.KeyId))
 		return nil
 	}
 	authority := cert.SignatureKey.Marshal()
@@ -356,7 +372,7 @@ func (l *login) check(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, er
 	if err != nil && real {
 		l.log.Error("cannot check a password", "user", clip(u.name), "error", err)
 	}
-	if !ok || err != nil || !real || !known || long || len(password) == 0 {
+	if !ok || err != nil || !real || !known || long || len(password) == 0 || l.expired(u) {
 		l.s.door.failed(l.wire.addr, c.User())
 		return nil, errDenied
 	}

@@ -94,7 +94,7 @@ type profiles struct {
 	spawner Spawner
 
 	mu   sync.Mutex
-	kept map[string]*profile // by user and shell
+	kept map[string]*profile // by user, shell and home
 }
 
 // profile is the environment of one user.
@@ -110,7 +110,7 @@ func newProfiles(log *slog.Logger, opts Options) *profiles {
 
 // environment returns a copy that the caller may change.
 func (p *profiles) environment(u *account, shell string) []string {
-	key := fmt.Sprintf("%d %s %s", u.uid, u.name, shell)
+	key := fmt.Sprintf("%d %s %s %s", u.uid, u.name, shell, u.home)
 	p.mu.Lock()
 	made := p.kept[key]
 	if made == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -135,12 +136,17 @@ func (c *conn) splice(n ssh.NewChannel, out net.Conn, kind, target string) {
 	if err != nil {
 		return
 	}
-	go ssh.DiscardRequests(requests)
-	c.join(ch, out, kind, target)
+	c.join(ch, requests, out, kind, target)
 }
 
-// join copies both ways. The end of one direction is passed on as such (half-close); what is left runs on.
-func (c *conn) join(ch ssh.Channel, out net.Conn, kind, target string) {
+// join copies both ways. The end of one direction is passed on as such (half-close); what is left runs on, until the client
+// closes the channel.
+func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, out net.Conn, kind, target string) {
+	closed, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(closed)
+		ssh.DiscardRequests(requests)
+	}()
 	c.s.counts.forwards.Add(1)
 	c.forwards.Add(1)
 	defer c.forwards.Add(-1)
@@ -155,9 +161,16 @@ func (c *conn) join(ch ssh.Channel, out net.Conn, kind, target string) {
 		if w, ok := out.(interface{ CloseWrite() error }); ok {
 			_ = w.CloseWrite()
 		}
+		// The other side may not mind the end of its input, and say nothing any more.
+		select {
+		case <-closed:
+			_ = out.Close()
+		case <-done:
+		}
 	}()
 	go func() {
 		defer both.Done()
+		defer close(done)
 		if !c.copy(ch, out) {
 			_ = out.Close() // the client has closed the channel: nothing can be written to it any more
 		}
@@ -312,8 +325,7 @@ func (c *conn) toClient(from net.Conn, kind string, data []byte) {
 	if err != nil {
 		return
 	}
-	go ssh.DiscardRequests(requests)
-	c.join(ch, from, kind, from.LocalAddr().String())
+	c.join(ch, requests, from, kind, from.LocalAddr().String())
 }
 
 func (c *conn) cancelTCP(r *ssh.Request) {
@@ -327,21 +339,20 @@ func (c *conn) cancelTCP(r *ssh.Request) {
 
 func (c *conn) dropListener(key string) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	ln := c.listeners[key]
-	if ln == nil {
-		return false
-	}
 	delete(c.listeners, key)
-	return ln.Close() == nil
+	c.mu.Unlock()
+	// Without the lock: the socket may be on a file system that hangs.
+	return ln != nil && ln.Close() == nil
 }
 
 func (c *conn) closeListeners() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, ln := range c.listeners {
+	listeners := maps.Clone(c.listeners)
+	clear(c.listeners)
+	c.mu.Unlock()
+	for _, ln := range listeners {
 		_ = ln.Close()
-		delete(c.listeners, key)
 	}
 }
 

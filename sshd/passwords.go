@@ -225,6 +225,21 @@ func shadowHash(file, user string, now time.Time) string {
 	return ""
 }
 
+// accountExpired tells whether shadow(5) has a day for a user on which the account ended, whatever the password is.
+func accountExpired(file, user string, now time.Time) bool {
+	data, _, err := readBounded(file, maxUsers)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Split(strings.TrimRight(line, "\r\n"), ":")
+		if f[0] == user {
+			return len(f) > 7 && f[7] != "" && expired(f[7], now)
+		}
+	}
+	return false
+}
+
 // expired reads a day of shadow(5), counted from 1970.
 func expired(day string, now time.Time) bool {
 	var n int64

@@ -45,11 +45,8 @@ func openTerminal(u *account) (*terminal, error) {
 	}
 	t.slave = os.NewFile(uintptr(slave), t.name)
 	if !u.own {
-		err := t.slave.Chown(u.uid, u.gid)
-		if err == nil {
-			err = t.slave.Chmod(0o620)
-		}
-		if err != nil {
+		// The group and the mode stay devpts's: tty's, that may write, or nobody's. Those of the user's group may not write.
+		if err := t.slave.Chown(u.uid, -1); err != nil {
 			t.close()
 			return nil, fmt.Errorf("cannot give %s to %s: %w", t.name, u.name, err)
 		}

@@ -129,9 +129,15 @@ func (ss *session) request(r *ssh.Request) bool {
 	switch r.Type {
 	case "shell":
 		return !ss.started
-	case "exec", "subsystem":
+	case "exec":
 		_, ok := stringOf(r.Payload)
 		return ok && !ss.started
+	case "subsystem":
+		name, ok := stringOf(r.Payload)
+		if ok && name != "sftp" {
+			ss.log.Info("no such subsystem", "subsystem", clip(name))
+		}
+		return ok && name == "sftp" && !ss.started
 	case "env":
 		return ss.setEnv(r.Payload)
 	case "pty-req":
@@ -141,9 +147,9 @@ func (ss *session) request(r *ssh.Request) bool {
 	case "signal":
 		name, ok := stringOf(r.Payload)
 		sig := signalNamed(name)
-		return ok && sig != 0 && ss.signal(sig)
+		return ok && sig != 0 && ss.asked(sig)
 	case "break":
-		return ss.signal(syscall.SIGINT)
+		return ss.asked(syscall.SIGINT)
 	case "auth-agent-req@openssh.com":
 		return ss.forwardAgent()
 	case "x11-req":
@@ -218,6 +224,9 @@ func (ss *session) windowChange(payload []byte) bool {
 	ss.term.resize(w)
 	return true
 }
+
+// asked is signal for a client. As with sshd, a key that is there for a command may not interfere with it.
+func (ss *session) asked(sig syscall.Signal) bool { return !ss.c.grant.forced && ss.signal(sig) }
 
 // signal sends one to the process group of what runs.
 func (ss *session) signal(sig syscall.Signal) bool {

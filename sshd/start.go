@@ -53,20 +53,12 @@ func (ss *session) start(r *ssh.Request) {
 // plan decides what a request comes to: a forced command replaces all of them.
 func (ss *session) plan(kind, text string) job {
 	j := job{kind: kind, command: text}
-	if kind == "subsystem" {
-		j.kind = kindExec
-		if text == "sftp" {
-			j.kind, j.command = kindSFTP, ""
-		}
+	if kind == "subsystem" { // which is sftp
+		j.kind, j.command, text = kindSFTP, "", sftpServer()
 	}
-	forced := ss.c.grant.forced
-	if forced {
+	if ss.c.grant.forced {
 		j.asked = text
 		j.kind, j.command = kindExec, ss.c.grant.command
-	}
-	if kind == "subsystem" && j.kind == kindExec && !forced {
-		j.kind = "" // no other subsystem is known
-		return j
 	}
 	if j.kind == kindExec {
 		switch name, _, _ := strings.Cut(strings.TrimSpace(j.command), " "); {
@@ -77,6 +69,16 @@ func (ss *session) plan(kind, text string) job {
 		}
 	}
 	return j
+}
+
+// sftpServer is what a forced command is told that was to run for the subsystem: many run what they are told.
+func sftpServer() string {
+	for _, dir := range []string{"/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh", "/usr/libexec"} {
+		if path := dir + "/sftp-server"; executable(path) {
+			return path
+		}
+	}
+	return "internal-sftp"
 }
 
 // run does it and sends the status. The order at the end is the same for all: output, exit-status, EOF, CLOSE.
@@ -96,8 +98,6 @@ func (ss *session) run(j job) {
 	switch {
 	case j.kind == kindSFTP, j.kind == kindSCP:
 		how = ss.files(j)
-	case j.kind == "":
-		how = ss.refuse("no such subsystem")
 	case ss.c.account.virtual == nil && ss.c.account.noShell() && shellOf(ss.c.account) != ss.c.account.shell:
 		how = ss.refuse("this account is not available")
 	case ss.filesOnly():
