@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,13 @@ func (a *agent) sourced(file string) ([]string, error) {
 	if _, err := os.Stat(shell); err != nil {
 		shell = "/bin/sh"
 	}
+	cat, err := proc.LookPath("cat", cmp.Or(pathOf(a.opts.Env), "/usr/bin:/bin"))
+	if err != nil {
+		return nil, err
+	}
 	spec := proc.NewSpec(shell)
-	spec.Argv = []string{shell, "-c", `exec 2>/dev/null; . "$0" >/dev/null; exec cat /proc/self/environ`, file}
+	// By its path: the file may set another PATH, or none.
+	spec.Argv = []string{shell, "-c", `exec 2>/dev/null; . "$0" >/dev/null; exec '` + strings.ReplaceAll(cat, "'", `'\''`) + `' /proc/self/environ`, file}
 	spec.Env = a.opts.Env
 	ctx, cancel := context.WithTimeoutCause(context.Background(), sourceTime, errors.New("it takes too long"))
 	defer cancel()
@@ -56,26 +62,36 @@ func (a *agent) sourced(file string) ([]string, error) {
 		return nil, fmt.Errorf("it ended with %s and left no environment behind", status)
 	}
 	var env []string
+	path := ""
 	for kv := range strings.SplitSeq(string(out), "\x00") {
 		switch name, value, ok := strings.Cut(kv, "="); {
 		case !ok, name == "_", name == "SHLVL", name == "PWD", name == "OLDPWD":
 		case name == "PATH":
-			env = append(env, "PATH="+keepPath(a.opts.Env, value))
+			path = value
 		default:
 			env = append(env, kv)
 		}
 	}
+	if path = keepPath(a.opts.Env, path); path != "" {
+		env = append(env, "PATH="+path)
+	}
 	return env, nil
+}
+
+// pathOf is the last PATH of an environment, "" where there is none.
+func pathOf(env []string) string {
+	path := ""
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = value
+		}
+	}
+	return path
 }
 
 // keepPath puts the container's directories in front that a profile has dropped: Debian's starts PATH from nothing.
 func keepPath(env []string, after string) string {
 	dirs := filepath.SplitList(after)
-	var lost []string
-	for _, kv := range env {
-		if before, ok := strings.CutPrefix(kv, "PATH="); ok {
-			lost = slices.DeleteFunc(filepath.SplitList(before), func(dir string) bool { return slices.Contains(dirs, dir) })
-		}
-	}
+	lost := slices.DeleteFunc(filepath.SplitList(pathOf(env)), func(dir string) bool { return slices.Contains(dirs, dir) })
 	return strings.Join(append(lost, dirs...), string(filepath.ListSeparator))
 }
