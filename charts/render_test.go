@@ -139,6 +139,7 @@ func TestBadValues(t *testing.T) {
 		{"inpod", "injector.failurePolicy=fail", "failurePolicy"},
 		{"inpod", "injector.timeoutSeconds=30", "timeoutSeconds"},
 		{"inpod", "image.digest=abc", "digest"},
+		{"inpod", "injector.drainDelay=25s", "drainDelay"}, // the pod has 30 s to end
 		{"inpod", "scaling[0].name=a,scaling[0].kind=keda,scaling[0].target=a,scaling[0].min=0,scaling[0].max=2,scaling[0].metric=queue,scaling[0].value=1", "prometheus"},
 		{"inpod", "scaling[0].name=a,scaling[0].kind=hpa,scaling[0].target=a,scaling[0].min=0,scaling[0].max=2,scaling[0].metric=queue,scaling[0].value=1", "min"},
 		{"inpod", "routes[0].name=a,routes[0].kind=gateway,routes[0].podSelector.app=a", "gateway"},
