@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +47,12 @@ func (f *offlineFlags) read(cmd *cobra.Command) ([]byte, []injector.Found, error
 	minor, err := parseMinor(f.kubernetes)
 	if err != nil {
 		return nil, nil, err
+	}
+	if modes := []string{injector.Wrap, injector.Sidecar}; f.mode != "" && !slices.Contains(modes, f.mode) {
+		return nil, nil, fmt.Errorf("cannot use --mode %q: want %s", f.mode, strings.Join(modes, " or "))
+	}
+	if levels := []string{"privileged", "baseline", "restricted"}; f.podSecurity != "" && !slices.Contains(levels, f.podSecurity) {
+		return nil, nil, fmt.Errorf("cannot use --pod-security %q: want one of %s", f.podSecurity, strings.Join(levels, ", "))
 	}
 	o := injector.Offline{Mode: f.mode, Settings: injector.Settings{
 		Image: f.image, RedirectImage: f.redirectImage, Defaults: defaults, Minor: minor, PodSecurity: f.podSecurity,
