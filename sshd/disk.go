@@ -12,7 +12,8 @@ import (
 
 // readBounded reads a regular file of at most max bytes.
 func readBounded(path string, max int64) ([]byte, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // NONBLOCK: a FIFO must not hang a login
+	// A FIFO must not hang a login, nor a terminal become the agent's.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, err
 	}

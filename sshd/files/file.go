@@ -42,9 +42,10 @@ func (t *Tree) OpenFile(p string, flag int, mode uint32) (*File, error) {
 	}
 	var file *File
 	err := t.at("open", p, true, need, func(at place) error {
-		// A pipe without a writer would be waited for without O_NONBLOCK.
+		// A pipe without a writer would be waited for without O_NONBLOCK; a terminal would become that of the agent, where it
+		// leads a session as PID 1 does, and who has its other end could type signals.
 		f, err := t.opts.Quota.create(func() (*os.File, error) {
-			return at.fs.OpenFile(at.name, flag|unix.O_NONBLOCK, fs.FileMode(mode&0o777&^t.opts.Umask))
+			return at.fs.OpenFile(at.name, flag|unix.O_NONBLOCK|unix.O_NOCTTY, fs.FileMode(mode&0o777&^t.opts.Umask))
 		})
 		if err != nil {
 			return err
