@@ -254,19 +254,17 @@ func TestStaleConnectionsArePassedOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newRawUpstream(t)
-			p, url := start(t, config.Route{Upstream: u.addr()})
-			c := connect(t, url)
-			spoil(parked(t, p, u, c))
-			eventually(t, "that it can be seen", func() bool {
-				quiet := false
-				onLoops(p, func(w *worker) {
-					for _, up := range p.routes[0].upstream.pools[w.id].idle {
-						quiet = quiet || up.Quiet()
-					}
-				})
-				return !quiet
+			p := startWith(t, 1, config.Proxy{Routes: []config.Route{{Upstream: u.addr()}}})
+			c := connect(t, urlOf(p, "127.0.0.1:0"))
+			old := parked(t, p, u, c)
+			onLoops(p, func(w *worker) { // the loop is busy, and hears of the request first
+				c.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+				spoil(old)
+				idle := p.routes[0].upstream.pools[w.id].idle[0]
+				if !comes(func() bool { return !idle.Quiet() && !w.clients.next.Quiet() }) {
+					t.Error("neither comes")
+				}
 			})
-			c.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
 			up := u.accept()
 			up.head()
 			up.send(shortAnswer)
