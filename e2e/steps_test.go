@@ -240,7 +240,7 @@ func (s *side) stepKill(st step) {
 		s.note("%s: no such process", st)
 		return
 	}
-	s.killed[f[0]] = m["pid"]
+	s.killed[fmt.Sprintf("%v:%v", m["group"], m["name"])] = m["pid"]
 	if err := syscall.Kill(pid, signalByName(f[1])); err != nil {
 		s.note("%s: %v", st, err)
 	}
