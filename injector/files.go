@@ -223,6 +223,7 @@ func (o Offline) object(ctx context.Context, d document, object *yaml.Node, all 
 	if annotations != nil {
 		set.NamespaceAnnotations = annotations
 	}
+	set.NamespaceLabels = labels
 	if level := labels["pod-security.kubernetes.io/enforce"]; level != "" {
 		set.PodSecurity = level
 	}

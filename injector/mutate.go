@@ -39,6 +39,7 @@ type Settings struct {
 	Defaults             map[string]string // of the installation, by the names of table
 	Namespace            string
 	NamespaceAnnotations map[string]string
+	NamespaceLabels      map[string]string
 	PodSecurity          string // the level that the namespace enforces; "" when none or not known
 	Minor                int    // of the server's version 1.x; 0 when not known
 

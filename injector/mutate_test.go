@@ -24,6 +24,7 @@ type scene struct {
 	Minor       int                          `json:"minor,omitempty"`
 	PodSecurity string                       `json:"podSecurity,omitempty"`
 	Namespace   map[string]string            `json:"namespace,omitempty"`
+	Labels      map[string]string            `json:"labels,omitempty"` // of the namespace
 	Defaults    map[string]string            `json:"defaults,omitempty"`
 	Images      map[string]Image             `json:"images,omitempty"`
 	ConfigMaps  map[string]map[string]string `json:"configMaps,omitempty"`
@@ -63,7 +64,7 @@ func (k knownMaps) ConfigMap(_ context.Context, _, name string) (map[string]stri
 func (s scene) settings() Settings {
 	set := Settings{
 		Image: "inpod/base:test", RedirectImage: "inpod/injector:test", Defaults: s.Defaults, Namespace: "default",
-		NamespaceAnnotations: s.Namespace, PodSecurity: s.PodSecurity, Minor: s.Minor, ConfigMaps: knownMaps(s.ConfigMaps),
+		NamespaceAnnotations: s.Namespace, NamespaceLabels: s.Labels, PodSecurity: s.PodSecurity, Minor: s.Minor, ConfigMaps: knownMaps(s.ConfigMaps),
 	}
 	if s.NoImage {
 		set.Image = ""

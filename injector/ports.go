@@ -153,25 +153,31 @@ func portName(c *corev1.Container, n int32) string {
 func (p *plan) chooseIntercept(context.Context) error {
 	p.st.Intercept = p.opt.text("intercept")
 	privileged := p.set.PodSecurity == "" || p.set.PodSecurity == "privileged"
+	why := fmt.Sprintf("the Pod Security level %s of this namespace does not allow a redirect", p.set.PodSecurity)
+	mesh := p.mesh()
+	if mesh != "" && privileged {
+		why = "the proxy of " + mesh + " redirects what arrives, so inpod does not"
+	}
 	unnamed := slices.IndexFunc(p.ports, func(t Taken) bool { return t.name == "" })
 	switch {
 	case len(p.ports) == 0:
 		p.st.Intercept = none
 	case p.st.Intercept == redirect && !privileged:
 		return refuse(PodSecurity, p.set.PodSecurity)
+	case p.st.Intercept == redirect && mesh != "":
+		p.rep.warn("inpod.dev/intercept is redirect, and the proxy of %s redirects too, so only one of them gets what arrives; write "+
+			"inpod.dev/intercept: named, unless the port is left out there", mesh)
 	case p.st.Intercept == named && unnamed >= 0:
 		return refuse(PortUnnamed, p.ports[unnamed].Port, p.c.Name)
-	case p.st.Intercept == auto && privileged:
+	case p.st.Intercept == auto && privileged && mesh == "":
 		p.st.Intercept = redirect
 	case p.st.Intercept == auto && unnamed < 0:
 		p.st.Intercept = named
-		p.rep.warn("the Pod Security level %s of this namespace does not allow a redirect: the name %s moves to port %d; Services "+
-			"that name the number %d go past inpod, so write targetPort: %s there",
-			p.set.PodSecurity, p.ports[0].name, p.ports[0].Proxy, p.ports[0].Port, p.ports[0].name)
+		p.rep.warn("%s: the name %s moves to port %d; Services that name the number %d go past inpod, so write targetPort: %s there",
+			why, p.ports[0].name, p.ports[0].Proxy, p.ports[0].Port, p.ports[0].name)
 	case p.st.Intercept == auto:
 		p.st.Intercept = none
-		p.rep.warn("the Pod Security level %s of this namespace does not allow a redirect and port %d has no name: write targetPort: %d in "+
-			"the Service, or give the port a name", p.set.PodSecurity, p.ports[0].Port, p.ports[0].Proxy)
+		p.rep.warn("%s and port %d has no name: write targetPort: %d in the Service, or give the port a name", why, p.ports[0].Port, p.ports[0].Proxy)
 	}
 	if p.st.Intercept != redirect {
 		return nil

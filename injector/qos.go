@@ -102,7 +102,7 @@ func (p *plan) requested(name corev1.ResourceName, stays bool) (sum resource.Qua
 		}
 	}
 	for i := range p.pod.Spec.InitContainers {
-		if c := &p.pod.Spec.InitContainers[i]; c.RestartPolicy != nil {
+		if c := &p.pod.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			add(c)
 		}
 	}

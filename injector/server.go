@@ -189,7 +189,8 @@ func (s *Server) settings(ctx context.Context, namespace string, pod *corev1.Pod
 	if err != nil {
 		return set, fmt.Errorf("cannot read the namespace %q: %w", namespace, err)
 	}
-	set.NamespaceAnnotations, set.PodSecurity = annotations, labels["pod-security.kubernetes.io/enforce"]
+	set.NamespaceAnnotations, set.NamespaceLabels = annotations, labels
+	set.PodSecurity = labels["pod-security.kubernetes.io/enforce"]
 	if s.Registry != nil {
 		set.Images = podImages{s, namespace, pod}
 	}

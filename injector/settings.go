@@ -59,7 +59,7 @@ var table = []setting{
 	{"inject-anyway", no, "true|false", "Also into pods that are left alone otherwise: Argo Workflow, Kaniko."},
 
 	{"port", auto, "ports", "Ports of the server, names or numbers separated by commas, that inpod stands in front of. auto: the container's only TCP port, or the one called http or http-…; none in Jobs. none: no port."},
-	{"intercept", auto, "auto|redirect|named|none", "How requests get to inpod. redirect: what arrives at the port goes to inpod, Services stay as they are; needs NET_ADMIN in an init container. named: the port's name moves to inpod's port. none: clients use inpod's port. auto: redirect where the namespace's Pod Security allows it, else named where the port has a name, else none."},
+	{"intercept", auto, "auto|redirect|named|none", "How requests get to inpod. redirect: what arrives at the port goes to inpod, Services stay as they are; needs NET_ADMIN in an init container. named: the port's name moves to inpod's port. none: clients use inpod's port. auto: redirect where the namespace's Pod Security allows it and no service mesh does the same, else named where the port has a name, else none."},
 	{"proxy-port", "15080", "port", "Port that inpod takes for the first of `port`; the next ones follow it."},
 	{"direct-port", "15090", "port", "With redirect, the port that leads past inpod to the server, for liveness and startup probes; the next ones follow it."},
 	{"admin-port", "9880", "port", "Port of health and metrics."},
