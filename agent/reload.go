@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inpod/inpod/config"
 	"github.com/inpod/inpod/supervisor"
 	"github.com/inpod/inpod/supervisor/ini"
 )
@@ -165,7 +166,29 @@ func (r *reloader) apply(old, next *loaded) error {
 	if !reflect.DeepEqual(old.cfg.Models, next.cfg.Models) {
 		r.log.Warn("models have changed; that takes effect when the agent is started again")
 	}
+	r.once(old.cfg, next.cfg)
 	return nil
+}
+
+// once warns of settings that are used once in the agent's life, before the programs. Files are written again.
+func (r *reloader) once(old, next *config.Config) {
+	var keys []string
+	for _, k := range []struct {
+		key       string
+		old, next any
+	}{
+		{"supervisor.source", old.Supervisor.Source, next.Supervisor.Source},
+		{"users", old.Users, next.Users},
+		{"seed", old.Seed, next.Seed},
+		{"hooks", old.Hooks, next.Hooks},
+	} {
+		if !reflect.DeepEqual(k.old, k.next) {
+			keys = append(keys, k.key)
+		}
+	}
+	if len(keys) > 0 {
+		r.log.Warn("settings have changed that take effect when the agent is started again", "keys", strings.Join(keys, " "))
+	}
 }
 
 // fixed warns of keys that have an effect on the agent's own process, and so only at its start.

@@ -38,3 +38,14 @@ func TestSourcedWithAnotherPath(t *testing.T) {
 		}
 	}
 }
+
+// What happens once in the agent's life is not done again by a reload, and that is said.
+func TestWhatAReloadDoesNotDoAgain(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/s.conf", "[supervisord]\n[program:p]\ncommand=sleep 1000\nstartsecs=0\n")
+	write(t, dir+"/inpod.yaml", "hooks: [{name: a, command: 'true'}]\n")
+	a := launch(t, dir, nil).started()
+	a.stdout.wait(t, `"running"`, `"program":"p"`)
+	write(t, dir+"/inpod.yaml", "hooks: [{name: a, command: 'false'}]\nseed: [{from: /nosuch, to: "+dir+"/to}]\nsupervisor: {source: [/nosuch]}\n")
+	a.stdout.wait(t, "settings have changed that take effect when the agent is started again", `"keys":"supervisor.source seed hooks"`)
+}
