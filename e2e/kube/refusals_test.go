@@ -212,7 +212,7 @@ func refusedPorts() []refusal {
 		},
 	}, {
 		name: "unknown-port", manifest: annotated("inpod.dev/port: web"),
-		says:   `annotation inpod.dev/port is "web", but container "web" has no port of that name; write a number, or one of http (8000)`,
+		says:   `annotation inpod.dev/port is "web", but container "web" has no TCP port of that name; write a number, or one of http (8000)`,
 		advice: []advice{{"a number", []string{"port: web", `port: "8000"`}}, {"one of http", []string{"port: web", "port: http"}}},
 	}, {
 		name: "port-taken", manifest: with("spec:", "spec:\n  initContainers: [{name: metrics, image: x, restartPolicy: Always, ports: [{containerPort: 9880}]}]"),
