@@ -336,24 +336,39 @@ const refusalTime = 500 * time.Millisecond
 
 // password compares a password with the user's hash, or with somebody else's where there is none.
 func (l *login) password(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
-	if err := l.s.door.await(l.ctx, l.wire.addr); err != nil {
+	if !l.turn() {
 		return nil, errDenied
 	}
 	refusal := time.Now().Add(refusalTime)
 	p, err := l.check(c, password)
+	<-l.s.hashing
 	if err != nil {
 		l.until(refusal)
 	}
 	return p, err
 }
 
-func (l *login) check(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
-	select {
-	case l.s.hashing <- struct{}{}:
-		defer func() { <-l.s.hashing }()
-	case <-l.ctx.Done():
-		return nil, errDenied
+// turn waits until the password may be looked at, and takes one of the places for that. Of many that came at once none is
+// known to be wrong at first: once some are, those that have not waited for that do.
+func (l *login) turn() bool {
+	for waited := false; ; {
+		waited = waited || l.s.door.guessing(l.wire.addr)
+		if l.s.door.await(l.ctx, l.wire.addr) != nil {
+			return false
+		}
+		select {
+		case l.s.hashing <- struct{}{}:
+		case <-l.ctx.Done():
+			return false
+		}
+		if waited || !l.s.door.guessing(l.wire.addr) {
+			return true
+		}
+		<-l.s.hashing
 	}
+}
+
+func (l *login) check(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 	// What a hash costs grows with the password: one that is too long is refused for no more than another.
 	long := len(password) > maxPassword
 	if long {

@@ -48,7 +48,7 @@ func (d *door) await(ctx context.Context, a netip.Addr) error {
 	d.mu.Lock()
 	now := time.Now()
 	until := now
-	if f := d.failures[network(a)]; f != nil && f.count >= freeTries && now.Sub(f.last) < forgetAfter {
+	if f := d.failures[network(a)]; f.guessing(now) {
 		until = f.next
 		if until.Before(now) {
 			until = now
@@ -71,6 +71,17 @@ func (d *door) await(ctx context.Context, a netip.Addr) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// guessing tells whether an address has used up its free tries.
+func (d *door) guessing(a netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failures[network(a)].guessing(time.Now())
+}
+
+func (f *failure) guessing(now time.Time) bool {
+	return f != nil && f.count >= freeTries && now.Sub(f.last) < forgetAfter
 }
 
 func (f *failure) delay() time.Duration {
