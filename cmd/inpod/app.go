@@ -49,6 +49,17 @@ func (a *app) fail(err error) error {
 	return exitCode(exitFailed)
 }
 
+// print writes what others go on with: a file that is cut off must not pass for a whole one.
+func (a *app) print(text string) error {
+	if _, err := a.stdout.WriteString(text); err != nil && text != "" {
+		if wrapped, ok := errors.AsType[*os.PathError](err); ok {
+			err = wrapped.Err
+		}
+		return a.fail(fmt.Errorf("cannot write to standard output: %w", err))
+	}
+	return nil
+}
+
 func (a *app) getenv(name string) string {
 	value := ""
 	for _, kv := range a.env {
@@ -159,7 +170,7 @@ func newCheck(a *app) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			opts.Env = a.env
 			report := agent.Check(opts)
-			fmt.Fprint(a.stdout, report.Effective)
+			unwritten := a.print(report.Effective)
 			for _, w := range report.Warnings {
 				fmt.Fprintf(a.stderr, "warning: %s\n", w)
 			}
@@ -169,7 +180,7 @@ func newCheck(a *app) *cobra.Command {
 			if len(report.Problems) > 0 {
 				return exitCode(exitFailed)
 			}
-			return nil
+			return unwritten
 		},
 	}
 	a.configFlag(cmd, &opts.ConfigFile)

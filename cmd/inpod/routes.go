@@ -42,8 +42,7 @@ func newRoutes(a *app) *cobra.Command {
 			if err != nil {
 				return a.fail(err)
 			}
-			fmt.Fprint(a.stdout, text)
-			return nil
+			return a.print(text)
 		},
 	}
 	a.configFlag(cmd, &file)

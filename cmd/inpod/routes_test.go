@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -229,6 +230,29 @@ func TestExportProblems(t *testing.T) {
 	for _, format := range []string{"service", "neolink"} { // they have a place for SSH's port
 		if text, err := exportRoutes(ssh, exportFlags{format: format, name: "a"}); err != nil || !strings.Contains(text, "port: 22") {
 			t.Errorf("%s of SSH alone: %v\n%s", format, err, text)
+		}
+	}
+}
+
+// What goes into a file of a pipeline is there, or the exit code says so.
+func TestWhatCannotBeWritten(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"routes"}, {"routes", "--format", "json"}, {"check"}} {
+		said, err := os.Create(t.TempDir() + "/stderr")
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := newRoot(&app{stdout: full, stderr: said})
+		root.SetArgs(args)
+		err = root.Execute()
+		text, _ := os.ReadFile(said.Name())
+		said.Close()
+		if code := exitCode(0); !errors.As(err, &code) || code != exitFailed || !strings.Contains(string(text), "cannot write to standard output: no space left on device") {
+			t.Errorf("%q: got %v, %s", args, err, text)
 		}
 	}
 }
