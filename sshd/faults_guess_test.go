@@ -2,32 +2,43 @@ package sshd
 
 import (
 	"context"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 // Passwords that come at once, each on a connection of its own, are no way around the delay after the first few.
 func TestManyGuessesAtOnce(t *testing.T) {
 	first, kinds := everybody(t)
+	synctest.Test(t, func(t *testing.T) { manyGuesses(t, first, kinds[0]) })
+}
+
+func manyGuesses(t *testing.T, first *login, user string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	const guesses = 40
-	var all sync.WaitGroup
+	first.s.hashing = make(chan struct{}, hashesAtOnce)
+	for range hashesAtOnce {
+		first.s.hashing <- struct{}{}
+	}
+	done := make(chan error, guesses)
 	for range guesses {
 		l := *first
 		l.ctx = ctx
-		all.Add(1)
 		go func() {
-			defer all.Done()
-			if _, err := l.password(named{user: kinds[0]}, []byte("wrong")); err == nil {
-				t.Error("it got in")
-			}
+			_, err := l.password(named{user: user}, []byte("wrong"))
+			done <- err
 		}()
 	}
-	all.Wait()
-	first.s.door.mu.Lock()
-	defer first.s.door.mu.Unlock()
+	synctest.Wait() // now all of them are there
+	for range hashesAtOnce {
+		<-first.s.hashing
+	}
+	for range guesses {
+		if err := <-done; err == nil {
+			t.Error("it got in")
+		}
+	}
 	for _, f := range first.s.door.failures {
 		// Three are free, two are looked at together, and then there is a second at least between two.
 		if f.count > freeTries+hashesAtOnce+6 {
