@@ -79,7 +79,7 @@ func (p *plan) agentEnv(context.Context) error {
 			variable{"INPOD_DRAIN_DEADLINE", p.drainTime().String(), "drain-deadline"})
 	}
 	if len(p.ports) > 0 && !p.routed {
-		vars = append(vars, variable{"INPOD_PROXY_ROUTES", p.routes(), ""})
+		vars = append(vars, variable{routesVariable, p.routes(), ""})
 	}
 	vars = append(vars, p.sshEnv()...)
 	c := p.c
@@ -103,12 +103,49 @@ func (p *plan) agentEnv(context.Context) error {
 		env = append(env, v.name+"="+v.value)
 	}
 	if err := p.set.judge.check(p.file, env); err != nil {
-		return refuse(BadAgentConfig, err)
+		return refuse(BadAgentConfig, p.typed(err, vars))
 	}
 	return nil
 }
 
-// routes is INPOD_PROXY_ROUTES.
+// typed is what the agent says of its settings, with the name that somebody wrote in the place of the variable which we made
+// of it, where only one can be meant.
+func (p *plan) typed(err error, vars []variable) string {
+	text := err.Error()
+	for _, v := range vars {
+		var wrong []string
+		for name := range strings.FieldsSeq(v.settings) {
+			wrong = append(wrong, name)
+		}
+		if v.name == routesVariable {
+			wrong = p.wrongInRoutes()
+		}
+		wrong = slices.DeleteFunc(wrong, func(name string) bool { return !p.opt.set(name) })
+		if len(wrong) == 1 {
+			text = strings.ReplaceAll(text, "environment "+v.name, p.opt.from[wrong[0]])
+		}
+	}
+	return text
+}
+
+// wrongInRoutes are the settings that no route can have.
+func (p *plan) wrongInRoutes() (wrong []string) {
+	route := map[string]any{
+		"timeout": p.opt.text("timeout"), "concurrency": p.opt.number("concurrency"), "queue": p.opt.number("queue"),
+		"health": p.opt.text("health"), "warmup": []map[string]string{{"path": p.opt.text("warmup")}},
+	}
+	for name, value := range route {
+		alone := []map[string]any{{"listen": config.Off, "upstream": "127.0.0.1:80", name: value}}
+		if p.opt.text(name) != "" && p.set.judge.check("", []string{routesVariable + "=" + jsonText(alone)}) != nil {
+			wrong = append(wrong, name)
+		}
+	}
+	return wrong
+}
+
+const routesVariable = "INPOD_PROXY_ROUTES"
+
+// routes is that variable.
 func (p *plan) routes() string {
 	type route struct {
 		Listen         string              `json:"listen"`

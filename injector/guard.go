@@ -21,7 +21,7 @@ func (p *plan) guard(context.Context) error {
 	}
 	spec := &p.pod.Spec
 	switch {
-	case spec.OS != nil && spec.OS.Name == corev1.Windows, spec.NodeSelector[corev1.LabelOSStable] == "windows":
+	case windows(spec):
 		return refuse(WindowsPod)
 	case spec.HostNetwork:
 		return refuse(HostNetwork)
@@ -35,6 +35,23 @@ func (p *plan) guard(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// windows tells whether a pod says that it is for Windows, or can run nowhere else.
+func windows(spec *corev1.PodSpec) bool {
+	if spec.OS != nil && spec.OS.Name == corev1.Windows || spec.NodeSelector[corev1.LabelOSStable] == "windows" {
+		return true
+	}
+	if spec.Affinity == nil || spec.Affinity.NodeAffinity == nil || spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return false
+	}
+	terms := spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	elsewhere := func(term corev1.NodeSelectorTerm) bool { // of the terms any is enough, of a term all
+		return !slices.ContainsFunc(term.MatchExpressions, func(r corev1.NodeSelectorRequirement) bool {
+			return r.Key == corev1.LabelOSStable && r.Operator == corev1.NodeSelectorOpIn && slices.Equal(r.Values, []string{"windows"})
+		})
+	}
+	return len(terms) > 0 && !slices.ContainsFunc(terms, elsewhere)
 }
 
 // earlier looks for the traces of an injection before this one: by this webhook's reinvocation, by another replica of

@@ -182,7 +182,7 @@ func (p *plan) simple(probe *corev1.Probe) bool {
 		return false
 	}
 	route := []map[string]string{{"listen": config.Off, "upstream": "127.0.0.1:80", "health": healthOf(probe)}}
-	return p.set.judge.check("", []string{"INPOD_PROXY_ROUTES=" + jsonText(route)}) == nil
+	return p.set.judge.check("", []string{routesVariable + "=" + jsonText(route)}) == nil
 }
 
 func healthOf(probe *corev1.Probe) string {
