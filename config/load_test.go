@@ -266,7 +266,7 @@ inpod.yaml:4: proxy.routes[1]: has the same listen and path as proxy.routes[0] (
 			`inpod.yaml:1: log.level: "x" is not one of debug, info, warn, error
 environment INPOD_ADMIN_TOKEN_FILE: "token" is a relative path; want an absolute one
 environment INPOD_DRAIN_DELAY: "soon" is not a duration; want one such as 60s, 1m30s or 500ms
-environment INPOD_PROXY_ROUTES: is missing
+environment INPOD_PROXY_ROUTES: proxy.routes[0].upstream: is missing
 environment INPOD_SUPERVISOR_INCLUDE: is not valid YAML: did not find expected node content (here or further down)`,
 		},
 	} {

@@ -28,7 +28,7 @@ func (p Problem) String() string {
 	case p.File != "":
 		b.WriteString(p.File + ": ")
 	}
-	if p.Key != "" && p.Env == "" {
+	if p.Key != "" && (p.Env == "" || EnvName(p.Key) != p.Env) { // a variable may hold a whole list
 		b.WriteString(p.Key + ": ")
 	}
 	b.WriteString(p.Msg)
