@@ -2,6 +2,7 @@ package models
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -279,10 +280,25 @@ func contentRange(s string) (first, total int64, ok bool) {
 	return first, total, err == nil && last == total-1
 }
 
+// unsigned takes out of a server's text what it repeats of the URL's query, where signatures are.
+func unsigned(text []byte, at *url.URL) []byte {
+	const masked, shortest = "********", 8 // shorter ones are no secrets, and words of any text
+	hide := []string{at.RawQuery}
+	for _, values := range at.Query() {
+		hide = append(hide, values...)
+	}
+	for _, s := range hide {
+		if len(s) >= shortest {
+			text = bytes.ReplaceAll(text, []byte(s), []byte(masked))
+		}
+	}
+	return text
+}
+
 // answered makes an error of a status: what is the server's trouble may pass, what is ours does not.
 func answered(res *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10)) // it explains, no more
-	err := fmt.Errorf("%s answered %s%s", res.Request.URL.Host, res.Status, explanation(text))
+	err := fmt.Errorf("%s answered %s%s", res.Request.URL.Host, res.Status, explanation(unsigned(text, res.Request.URL)))
 	switch {
 	case res.StatusCode >= 500, res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusRequestTimeout, res.StatusCode == http.StatusTooEarly:
 		if after, aerr := strconv.Atoi(res.Header.Get("Retry-After")); aerr == nil && after > 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
@@ -237,6 +238,25 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 	write(t, dir+"/headers", []byte("X-Name_1: ü\tv\n"))
 	if err := readHeaders(dir+"/headers", http.Header{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is behind the ? of a URL is not shown, also where the server repeats it.
+func TestAServerThatRepeatsTheURL(t *testing.T) {
+	for name, body := range map[string]func(r *http.Request) string{
+		"as it was sent": func(r *http.Request) string { return "no " + r.URL.String() },
+		"decoded":        func(r *http.Request) string { return "no " + r.URL.Query().Get("sig") },
+		"in XML": func(r *http.Request) string {
+			return "<Error><Code>Denied</Code><Message>" + r.URL.Query().Get("sig") + "</Message></Error>"
+		},
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, body(r), http.StatusForbidden) }))
+		dir := t.TempDir()
+		log, err := try(t, dir, "- {name: m, url: '"+srv.URL+"/x?part=1&sig=hush%2Fhush%2B1', to: DIR/m}")
+		srv.Close()
+		if err == nil || !strings.Contains(err.Error(), "answered 403 Forbidden") || strings.Contains(err.Error()+log, "hush") {
+			t.Errorf("%s: %v\n%s", name, err, log)
+		}
 	}
 }
 
