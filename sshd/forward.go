@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -348,7 +347,10 @@ func (c *conn) dropListener(key string) bool {
 
 func (c *conn) closeListeners() {
 	c.mu.Lock()
-	listeners := maps.Clone(c.listeners)
+	listeners := make([]net.Listener, 0, len(c.listeners))
+	for _, ln := range c.listeners {
+		listeners = append(listeners, ln)
+	}
 	clear(c.listeners)
 	c.mu.Unlock()
 	for _, ln := range listeners {
