@@ -45,16 +45,8 @@ func NewClient(url, user, password string, keep bool) *Client {
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Get fetches a path such as /logtail/a: status and body.
-func (c *Client) Get(ctx context.Context, path string) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
-	if err != nil {
-		return 0, nil, fmt.Errorf("cannot make the request for %q: %w", path, err)
-	}
-	return c.do(req)
-}
-
-// GetUntil is Get of an answer that may never end: it returns as soon as the body holds text, which may be empty.
+// GetUntil fetches a path such as /logtail/a: status and body, the whole of it when text is empty, and otherwise, as the answer
+// may never end, what had come when it held text.
 func (c *Client) GetUntil(ctx context.Context, path string, text []byte) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
 	if err != nil {
