@@ -69,8 +69,7 @@ func TestAPasswordThatIsSetCounts(t *testing.T) {
 	m := base(t)
 	m.Env["PW"] = "the secret\n"
 	write(t, m.Root+"/etc/passwd", fmt.Sprintf("root:x:0:0::/root:/bin/sh\ndesk::%s:%d::/home/desk:/bin/sh\n", someID(), os.Getgid()))
-	r, err := m.Make(t.Context(), config.User{Name: "desk", PasswordEnv: "PW"})
-	if err != nil {
+	if _, err := m.Make(t.Context(), config.User{Name: "desk", PasswordEnv: "PW"}); err != nil {
 		t.Fatal(err)
 	}
 	if shadow := read(t, m.Root+"/etc/shadow"); !strings.Contains(shadow, "\ndesk:$6$"+fmt.Sprintf("%x", "the secret")+":") {
@@ -79,7 +78,7 @@ func TestAPasswordThatIsSetCounts(t *testing.T) {
 	if passwd := read(t, m.Root+"/etc/passwd"); !strings.Contains(passwd, "\ndesk:x:") {
 		t.Errorf("passwd lets everybody in:\n%s", passwd)
 	}
-	if r, err = m.Make(t.Context(), config.User{Name: "desk", PasswordEnv: "PW"}); err != nil || len(r.Changes) > 0 {
+	if r, err := m.Make(t.Context(), config.User{Name: "desk", PasswordEnv: "PW"}); err != nil || len(r.Changes) > 0 {
 		t.Errorf("the second time: %v, %v", r, err)
 	}
 }
