@@ -216,7 +216,7 @@ func TestSlowHeads(t *testing.T) {
 	served(t, addr, "beside slow heads")
 	wg.Wait()
 	t.Logf("%d slow heads ended after %s: %v", count, time.Since(begin).Round(time.Second), ends)
-	if took := time.Since(begin); took > 90*time.Second {
+	if took := time.Since(begin); took > 110*time.Second { // those that are not ended, the test ends after 120
 		t.Errorf("the slow heads were let in for %s", took)
 	}
 	// A byte that crosses with the end of the connection makes a reset of it, which takes the answer away.

