@@ -66,11 +66,11 @@ func TestClosedForwardIsClosed(t *testing.T) {
 			if b != text {
 				t.Errorf("%d bytes came, want %d", len(b), len(text))
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the end does not come")
 		}
 	}
-	if !within(10*time.Second, func() bool { return s.connections()[0].Forwards == 0 }) {
+	if !within(patience, func() bool { return s.connections()[0].Forwards == 0 }) {
 		t.Errorf("%d of %d connections are still open", s.connections()[0].Forwards, n)
 	}
 	_ = ln.Close()
@@ -286,7 +286,7 @@ func TestListenerThatDoesNotClose(t *testing.T) {
 		go func() { seen <- c.sessionCount() }()
 		select {
 		case <-seen:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%s: who counts sessions waits for it", name)
 		}
 		close(l.go_)
