@@ -91,7 +91,7 @@ func refusedSettings() []refusal {
 		advice: []advice{{"proxy.routes?", []string{"rutes: []", "access_log: {slow: 2s}"}}},
 	}, {
 		name: "agent-annotation", manifest: annotated(`inpod.dev/health: 'exec:"x'`),
-		says: `inpod would not start with these settings: annotation inpod.dev/health: "exec:\"x" has a quote that is not closed; ` +
+		says: `inpod would not start with these settings: annotation inpod.dev/health: proxy.routes[0].health: "exec:\"x" has a quote that is not closed; ` +
 			`correct the annotation, or the ConfigMap that inpod.dev/config names`,
 		advice: []advice{{"correct the annotation", []string{`'exec:"x'`, `'exec:"x"'`}}},
 	}, {
