@@ -221,11 +221,6 @@ func (r *run) command(c command) {
 			return
 		}
 		r.a.log.Info("a restart of all programs was asked for")
-		// What is bad is said now, while everything runs; it stays as it is then.
-		if _, err := r.a.src.load(); err != nil {
-			r.a.reload.failed(err)
-			return
-		}
 		r.restart, r.over = true, true
 	case cmdMainEnded:
 		r.code = c.code

@@ -154,7 +154,9 @@ func TestRestartKeepsTheProcess(t *testing.T) {
 
 	write(t, dir+"/s.conf", "[supervisord]\n[program:new]\nstartsecs=soon\n")
 	a.stdout.wait(t, "the old one stays in force")
-	call("restart")
+	if got := call("restart"); !strings.Contains(got, "CANT_REREAD: "+dir+"/s.conf:2: ") || !strings.Contains(got, "startsecs") {
+		t.Errorf("a restart with a bad file: %s", got)
+	}
 	if got := call("getProcessInfo"); strings.Contains(got, "SHUTDOWN") {
 		t.Errorf("a restart with a bad file: %s", got)
 	}

@@ -19,7 +19,7 @@ func (a *agent) rpcServers(gen *generation, c *ini.Config) map[string]http.Handl
 			PID:            os.Getpid,
 			State:          a.supervisorState,
 			Shutdown:       func() { go a.send(command{kind: cmdShutdown}) },
-			Restart:        func() { go a.send(command{kind: cmdRestart}) },
+			Restart:        a.restart,
 			MainLog:        a.mainLog,
 			Follow:         output.Follow,
 			Username:       user, Password: password,
@@ -35,6 +35,16 @@ func (a *agent) rpcServers(gen *generation, c *ini.Config) map[string]http.Handl
 		handlers[inetKey(i)] = a.recovering(xmlrpc.NewHandler(options(i.Username, i.Password)))
 	}
 	return handlers
+}
+
+// restart begins a restart of all programs. What is bad is said now, while everything runs; it stays as it is then.
+func (a *agent) restart() error {
+	if _, err := a.src.load(); err != nil {
+		a.reload.failed(err)
+		return err
+	}
+	go a.send(command{kind: cmdRestart})
+	return nil
 }
 
 // supervisorState is what getState answers (supervisord.org/api.html#supervisor.rpcinterface).

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -179,5 +180,29 @@ func TestSIGHUPReloadsAndRestartsNothing(t *testing.T) {
 	})
 	if p := a.program("a"); p.PID != before {
 		t.Errorf("SIGHUP restarted a: pid %d, was %d", p.PID, before)
+	}
+}
+
+// A restart of everything with bad files is refused with what is wrong, by inpod ctl and by the unmodified supervisorctl.
+func TestCtlReloadOfBadFiles(t *testing.T) {
+	t.Parallel()
+	s := setup{}
+	a := prepare(t, s)
+	a.write("programs.ini", "[program:a]\ncommand=%(ENV_PROG)s run\nstartsecs=0\n")
+	a.env = append(a.env, "INPOD_SUPERVISOR_INCLUDE=["+a.path("programs.ini")+"]")
+	a.launch(s)
+	a.untilState("a", "RUNNING")
+	before := a.program("a").PID
+	a.write("programs.ini", "[program:a]\ncommand=%(ENV_PROG)s run\nstartsecs=soon\n")
+	const want = `startsecs="soon": want a whole number of seconds`
+	if out, code := a.cli("ctl", "reload"); code != 1 || !strings.Contains(out, "ERROR: CANT_REREAD: ") || !strings.Contains(out, "programs.ini:3: ") || !strings.Contains(out, want) {
+		t.Errorf("inpod ctl: exit code %d, %s", code, out)
+	}
+	out, err := exec.Command("supervisorctl", "-s", "unix://"+a.path("agent.sock"), "reload").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "CANT_REREAD") || !strings.Contains(string(out), "soon") {
+		t.Errorf("supervisorctl: %v, %s", err, out)
+	}
+	if p := a.program("a"); p.State != "RUNNING" || p.PID != before {
+		t.Errorf("the program is %+v, its pid was %d", p, before)
 	}
 }

@@ -41,13 +41,16 @@ func (c *Controller) reload(ctx context.Context, arg string) error {
 		return err
 	}
 	_, err := c.call(ctx, "restart")
+	fault, ok := asFault(err)
 	switch {
-	case faultCode(err) == supervisor.ShutdownState:
-		c.fail(exitGeneric, "ERROR: already shutting down")
-	case err != nil:
-		return err
-	default:
+	case err == nil:
 		c.output("Restarted supervisord")
+	case ok && fault.Code == supervisor.ShutdownState:
+		c.fail(exitGeneric, "ERROR: already shutting down")
+	case ok && fault.Code == supervisor.CantReread: // supervisord would end by it
+		c.fail(exitGeneric, "ERROR: "+fault.Text)
+	default:
+		return err
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func TestCalls(t *testing.T) {
 	_, _ = io.WriteString(mainLog, "main log\n")
 	c := newClient(t, serveUnix(t, Options{
 		Supervisor: f, PID: func() int { return 4711 }, MainLog: mainLog,
-		Shutdown: func() { shut++ }, Restart: func() { restarted++ },
+		Shutdown: func() { shut++ }, Restart: func() error { restarted++; return nil },
 	}), "", "")
 	ok := []any{map[string]any{"name": "web", "group": "app", "status": 80, "description": "OK"}}
 	both := []any{map[string]any{"name": "slow", "group": "app", "status": 80, "description": "OK"}, ok[0]}

@@ -57,8 +57,8 @@ type Options struct {
 	Identification string     // "supervisor" when empty
 	PID            func() int // the agent's
 	State          func() (code int, name string)
-	Shutdown       func() // begins the shutdown and returns
-	Restart        func() // begins a restart and returns
+	Shutdown       func()       // begins the shutdown and returns
+	Restart        func() error // begins a restart and returns; the error is what is wrong with the files
 	MainLog        MainLog
 	// Follow follows a log file for /logtail.
 	Follow func(ctx context.Context, path string, head int64, emit func([]byte) error) error

@@ -69,8 +69,13 @@ func addDaemon(m map[string]*method) {
 		call: func(_ context.Context, h *handler, _ args) (any, error) { h.o.Shutdown(); return true, nil },
 	}
 	m["supervisor.restart"] = &method{
-		help: "Stops everything and starts anew.", returns: "boolean",
-		call: func(_ context.Context, h *handler, _ args) (any, error) { h.o.Restart(); return true, nil },
+		help: "Stops everything and starts anew, unless the files are bad.", returns: "boolean",
+		call: func(_ context.Context, h *handler, _ args) (any, error) {
+			if err := h.o.Restart(); err != nil {
+				return nil, &supervisor.Fault{Code: supervisor.CantReread, Detail: err.Error()}
+			}
+			return true, nil
+		},
 	}
 	m["supervisor.reloadConfig"] = &method{
 		help:    "Reads the configuration again; says which groups are new, changed and gone.",
