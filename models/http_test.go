@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/inpod/inpod/internal/testport"
 )
 
 func TestAFileFromNginx(t *testing.T) {
@@ -159,7 +161,7 @@ func TestWhatServersAnswer(t *testing.T) {
 	refused(t, dir, "- {name: x, url: '"+url+"/none?sig=secret', to: DIR/x}", `cannot fetch the model "x": `+host+" answered 404 Not Found (404 page not found)")
 	refused(t, dir, "- {name: x, url: '"+url+"/denied', to: DIR/x}",
 		"answered 403 Forbidden (RequestTimeTooSkewed: The difference between the request time and the current time is too large.)")
-	_, err := try(t, dir, "- {name: x, url: 'http://"+closedPort(t)+"/x?sig=secret', to: DIR/x, retry_for: 0s}")
+	_, err := try(t, dir, "- {name: x, url: 'http://"+testport.Closed(t)+"/x?sig=secret', to: DIR/x, retry_for: 0s}")
 	if want := `connection refused \(tried for \d+s without getting further\)$`; !regexp.MustCompile(want).MatchString(fmt.Sprint(err)) {
 		t.Errorf("got the error %v, want %s", err, want)
 	}

@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
-	"golang.org/x/sys/unix"
 )
 
 // logBuffer keeps what a Fetcher logs.
@@ -214,24 +213,6 @@ func port(t *testing.T) string {
 	}
 	t.Fatal("no port is free")
 	return ""
-}
-
-// closedPort is an address that refuses connections until the end of the test: it is taken, and nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	at, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 }
 
 // serve runs a server until the end of the test, and returns when it answers on addr.

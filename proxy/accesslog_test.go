@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 )
 
 // records collects what is logged.
@@ -131,7 +132,7 @@ func TestAccessLogPicks(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var url string
 			var r *records
-			p, url, r = startLogged(t, tt.log, config.Route{Upstream: up}, config.Route{Path: "/down", Upstream: freeAddr(t)})
+			p, url, r = startLogged(t, tt.log, config.Route{Upstream: up}, config.Route{Path: "/down", Upstream: testport.Closed(t)})
 			c := connect(t, url)
 			for _, path := range []string{"/fast", "/slow", "/500", "/down"} {
 				c.send(ask(path))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 	"github.com/inpod/inpod/proxy/poll"
 )
 
@@ -19,7 +20,7 @@ func TestAnswers(t *testing.T) {
 	g := newGate(t)
 	up := newRawUpstream(t)
 	p, url := start(t,
-		config.Route{Path: "/down", Upstream: freeAddr(t)},
+		config.Route{Path: "/down", Upstream: testport.Closed(t)},
 		config.Route{Path: "/slow", Upstream: g.addr, Timeout: 20 * time.Millisecond},
 		config.Route{Path: "/full", Upstream: g.addr, Concurrency: 1, QueueTimeout: 10 * time.Millisecond},
 		config.Route{Path: "/small", Upstream: g.addr, MaxBody: 10},
@@ -125,7 +126,7 @@ func TestAnswerAsTextOrJSON(t *testing.T) {
 
 // What a client has sent of a large body is thrown away while it reads the answer: a reset would take that away.
 func TestAnswerToALargeUploadCanBeRead(t *testing.T) {
-	_, url := start(t, config.Route{Upstream: freeAddr(t), MaxBody: 1000})
+	_, url := start(t, config.Route{Upstream: testport.Closed(t), MaxBody: 1000})
 	for _, head := range []string{
 		crlf("POST / HTTP/1.1", "Host: h", "Content-Length: 3000000"),
 		crlf("POST / HTTP/1.1", "Host: h", "Transfer-Encoding: chunked") + "2dc6c0\r\n",
@@ -155,7 +156,7 @@ func TestAnswerToALargeUploadCanBeRead(t *testing.T) {
 
 // An upload without an end is not read for ever.
 func TestEndlessUploadIsCutOff(t *testing.T) {
-	p, url := start(t, config.Route{Upstream: freeAddr(t), MaxBody: 1000})
+	p, url := start(t, config.Route{Upstream: testport.Closed(t), MaxBody: 1000})
 	c := connect(t, url)
 	c.send(crlf("POST / HTTP/1.1", "Host: h", "Content-Length: 100000000000"))
 	n, err := io.Copy(c.Conn, &zeros{n: 1 << 30})

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 	"golang.org/x/sys/unix"
 )
 
@@ -93,7 +94,7 @@ func TestMaxConnectionsBesideABusyLoop(t *testing.T) {
 // A connection between two requests holds no buffer and no exchange.
 func TestIdleConnectionsHoldNothing(t *testing.T) {
 	up := server(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 150_000)) })
-	p, url := start(t, config.Route{Upstream: up, Concurrency: 5, Queue: 300}, config.Route{Path: "/down", Upstream: freeAddr(t)})
+	p, url := start(t, config.Route{Upstream: up, Concurrency: 5, Queue: 300}, config.Route{Path: "/down", Upstream: testport.Closed(t)})
 	const most = 80
 	wires := make([]*wire, most)
 	for i := range wires {
@@ -254,7 +255,7 @@ func TestTLSConnectionsCountTwice(t *testing.T) {
 
 // A client that vanished is asked for after a while.
 func TestKeepAliveOfConnections(t *testing.T) {
-	p, url := start(t, config.Route{Upstream: freeAddr(t)})
+	p, url := start(t, config.Route{Upstream: testport.Closed(t)})
 	connect(t, url)
 	eventually(t, "a client", func() bool { return states(p)[idle] == 1 })
 	clients(p, func(c *client) {

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
-	"golang.org/x/sys/unix"
 )
 
 // Long enough to be no matter, however slow the machine is. A test of one of them sets its own.
@@ -88,22 +86,4 @@ func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	return resp, string(b)
-}
-
-// freeAddr is an address where nobody listens, nor will before the end of the test: the port is taken.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
 }

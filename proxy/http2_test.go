@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 )
 
 // h2cClient speaks HTTP/2 by prior knowledge.
@@ -178,7 +179,7 @@ func TestHTTP2Cancellation(t *testing.T) {
 func TestHTTP2Errors(t *testing.T) {
 	u := newRawUpstream(t)
 	g := newGate(t)
-	p, url := start(t, config.Route{Path: "/full", Upstream: g.addr, Concurrency: 1}, config.Route{Path: "/down", Upstream: freeAddr(t)},
+	p, url := start(t, config.Route{Path: "/full", Upstream: g.addr, Concurrency: 1}, config.Route{Path: "/down", Upstream: testport.Closed(t)},
 		config.Route{Path: "/raw", Upstream: u.addr()}, config.Route{Path: "/small", Upstream: g.addr, MaxBody: 10})
 	c := h2cClient(t)
 	full := make(chan error, 1)
@@ -268,7 +269,7 @@ func TestGRPC(t *testing.T) {
 		w.Header().Set("Grpc-Message", "not there")
 	})
 	p, url := start(t, config.Route{Upstream: up, Concurrency: 1, Queue: 1, QueueTimeout: 20 * time.Millisecond},
-		config.Route{Path: "/down.S", Upstream: freeAddr(t)}, config.Route{Host: "other", Path: "/pre", Upstream: up, StripPrefix: true})
+		config.Route{Path: "/down.S", Upstream: testport.Closed(t)}, config.Route{Host: "other", Path: "/pre", Upstream: up, StripPrefix: true})
 	c := h2cClient(t)
 	resp, err := call(t, c, t.Context(), url+"/pkg.S/Do")
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -50,7 +51,7 @@ func labels(t *testing.T, reg *prometheus.Registry) []string {
 // Nothing that a client chooses becomes a label.
 func TestMetricsDoNotGrowWithTheRequests(t *testing.T) {
 	up := newGateless(t)
-	p, url := start(t, config.Route{Path: "/", Upstream: up}, config.Route{Path: "/a", Host: "x.org", Upstream: freeAddr(t)})
+	p, url := start(t, config.Route{Path: "/", Upstream: up}, config.Route{Path: "/a", Host: "x.org", Upstream: testport.Closed(t)})
 	reg := registry(p)
 	c := connect(t, url)
 	const batch = 20 // as many at once
@@ -117,7 +118,7 @@ func TestMetricsCount(t *testing.T) {
 	p := startWith(t, 1, config.Proxy{Routes: []config.Route{
 		{Path: "/", Upstream: u.addr(), WebSocket: true},
 		{Path: "/full", Upstream: g.addr, Concurrency: 2, Queue: 1},
-		{Host: "only.org", Path: "/down", Upstream: freeAddr(t)},
+		{Host: "only.org", Path: "/down", Upstream: testport.Closed(t)},
 		{Path: "/slow", Upstream: u.addr(), Timeout: 20 * time.Millisecond},
 	}})
 	url := urlOf(p, "127.0.0.1:0")

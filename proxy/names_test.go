@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 )
 
 // A name often has an address at which the server does not listen (localhost is 127.0.0.1 and ::1): the next is tried.
@@ -22,7 +23,7 @@ func TestNameWithAnAddressThatRefuses(t *testing.T) {
 	p, url := start(t, config.Route{Upstream: net.JoinHostPort("some.name", port)})
 	u := p.routes[0].upstream
 	u.mu.Lock()
-	u.found, u.until = []netip.AddrPort{netip.MustParseAddrPort(freeAddr(t)), netip.MustParseAddrPort(up)}, time.Now().Add(time.Hour)
+	u.found, u.until = []netip.AddrPort{netip.MustParseAddrPort(testport.Closed(t)), netip.MustParseAddrPort(up)}, time.Now().Add(time.Hour)
 	u.mu.Unlock()
 	for range 6 {
 		c := connect(t, url)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 	"github.com/inpod/inpod/proxy/http1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -119,7 +120,7 @@ func TestUpstreamFailures(t *testing.T) {
 		}
 	})
 	defer close(released)
-	down := freeAddr(t)
+	down := testport.Closed(t)
 	_, url := start(t,
 		config.Route{Path: "/down", Upstream: down},
 		config.Route{Path: "/", Upstream: ln.Addr().String()},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inpod/inpod/config"
+	"github.com/inpod/inpod/internal/testport"
 )
 
 func TestWarmer(t *testing.T) {
@@ -58,7 +59,7 @@ func TestWarmer(t *testing.T) {
 	defer srv.Close()
 	defer close(hang)
 	up := srv.Listener.Addr().String()
-	closed := freeAddr(t)
+	closed := testport.Closed(t)
 
 	const late = "no answer in time"
 	const model = "/v1/models/a%20b?x=1&y=%20"

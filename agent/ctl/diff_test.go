@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/inpod/inpod/internal/testport"
 )
 
 const diffConf = `
@@ -353,14 +355,14 @@ startsecs=0
 // TestSameAsSupervisorctlByNetwork asks one supervisord over TCP, with and without the right password, and
 // servers that are not there.
 func TestSameAsSupervisorctlByNetwork(t *testing.T) {
-	port, closed := freePort(t), closedPort(t)
+	port, closed := freePort(t), testport.Closed(t)
 	ctl, p := startDriver(t), startPeer(t, strings.ReplaceAll(loginConf, "PORT", port))
 	url := "http://127.0.0.1:" + port
 	p.await(t, "talker RUNNING")
 	p.awaitLog(t, "talker.out", "hello\n")
 	type login struct{ url, user, password string }
 	right, wrong, none := login{url, "ann", "secret:word"}, login{url, "ann", "nope"}, login{url: url}
-	down, away := login{url: "http://127.0.0.1:" + closed}, login{url: "unix:///nonexistent/s.sock"}
+	down, away := login{url: "http://" + closed}, login{url: "unix:///nonexistent/s.sock"}
 	file, odd := login{url: "unix:///etc/passwd"}, login{url: "ftp://x/y"}
 	steps := []struct {
 		login

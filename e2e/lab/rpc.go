@@ -55,10 +55,7 @@ func (c *Client) GetUntil(ctx context.Context, path string, text []byte) (int, [
 	if len(text) == 0 {
 		return c.do(req)
 	}
-	if c.user != "" {
-		req.SetBasicAuth(c.user, c.password)
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.send(req)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -103,11 +100,16 @@ func (c *Client) Post(ctx context.Context, path string, body []byte) (int, []byt
 	return c.do(req)
 }
 
-func (c *Client) do(req *http.Request) (int, []byte, error) {
+// send sends a request with the client's password; the body of the answer is to be closed.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	if c.user != "" {
 		req.SetBasicAuth(c.user, c.password)
 	}
-	resp, err := c.http.Do(req)
+	return c.http.Do(req)
+}
+
+func (c *Client) do(req *http.Request) (int, []byte, error) {
+	resp, err := c.send(req)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -8,6 +8,7 @@ var table = map[string][]string{
 	"internal/listen":   {},
 	"internal/proc":     {},
 	"internal/probe":    {"internal/proc"},
+	"internal/testport": {},
 	"internal/trust":    {},
 	"metrics":           {"config"},
 	"models":            {"config", "internal/trust"},

@@ -20,6 +20,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/inpod/inpod/internal/testport"
 )
 
 // grpcServer serves the health service of google.golang.org/grpc, or what register registers.
@@ -116,7 +118,7 @@ func TestGRPCFailures(t *testing.T) {
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	for _, tt := range []struct{ addr, service, want string }{
-		{closedPort(t), "", "connection refused"},
+		{testport.Closed(t), "", "connection refused"},
 		{odd, "new", "status 7, want SERVING"},
 		{odd, "words", "status UNAVAILABLE (100 % loaded: Modell lädt), want SERVING"},
 		{odd, "code", "status 42, want SERVING"},

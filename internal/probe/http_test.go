@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/inpod/inpod/internal/testport"
 )
 
 func TestHTTPStatus(t *testing.T) {
@@ -80,7 +80,7 @@ func TestHTTPFailures(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	defer close(hang)
-	closed := closedPort(t)
+	closed := testport.Closed(t)
 	raw := rawServer(t, "nonsense\r\n\r\n")
 	tests := []struct{ target, want string }{
 		{srv.URL + "/endless", ""},
@@ -183,24 +183,6 @@ func TestHTTPTargets(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", test.target, check, test.want)
 		}
 	}
-}
-
-// closedPort returns an address that nobody listens on, nor will before the end of the test: the port is taken.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
 }
 
 // rawServer answers every connection with text and hangs up.

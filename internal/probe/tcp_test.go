@@ -3,6 +3,8 @@ package probe
 import (
 	"net"
 	"testing"
+
+	"github.com/inpod/inpod/internal/testport"
 )
 
 func TestTCP(t *testing.T) {
@@ -11,7 +13,7 @@ func TestTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := closedPort(t)
+	closed := testport.Closed(t)
 	for addr, want := range map[string]string{
 		open: "", port: "", ":" + port: "", "localhost:" + port: "",
 		closed: "connect to " + closed + ": connection refused",
