@@ -44,7 +44,7 @@ func (a *agent) sourced(file string) ([]string, error) {
 	if _, err := os.Stat(shell); err != nil {
 		shell = "/bin/sh"
 	}
-	cat, err := proc.LookPath("cat", cmp.Or(pathOf(a.opts.Env), "/usr/bin:/bin"))
+	cat, err := proc.LookPath("cat", cmp.Or(proc.PathOf(a.opts.Env), "/usr/bin:/bin"))
 	if err != nil {
 		return nil, err
 	}
@@ -78,20 +78,9 @@ func (a *agent) sourced(file string) ([]string, error) {
 	return env, nil
 }
 
-// pathOf is the last PATH of an environment, "" where there is none.
-func pathOf(env []string) string {
-	path := ""
-	for _, kv := range env {
-		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
-			path = value
-		}
-	}
-	return path
-}
-
 // keepPath puts the container's directories in front that a profile has dropped: Debian's starts PATH from nothing.
 func keepPath(env []string, after string) string {
 	dirs := filepath.SplitList(after)
-	lost := slices.DeleteFunc(filepath.SplitList(pathOf(env)), func(dir string) bool { return slices.Contains(dirs, dir) })
+	lost := slices.DeleteFunc(filepath.SplitList(proc.PathOf(env)), func(dir string) bool { return slices.Contains(dirs, dir) })
 	return strings.Join(append(lost, dirs...), string(filepath.ListSeparator))
 }

@@ -139,7 +139,7 @@ func (r *Runner) spec(h config.Hook) (proc.Spec, error) {
 	if strings.Contains(name, "/") && h.Directory != "" && !filepath.IsAbs(name) {
 		name = filepath.Join(h.Directory, name)
 	}
-	path, err := proc.LookPath(name, cmp.Or(lookup(r.Env, "PATH"), defaultPath))
+	path, err := proc.LookPath(name, cmp.Or(proc.PathOf(r.Env), defaultPath))
 	if err != nil {
 		return proc.Spec{}, err
 	}
@@ -155,17 +155,6 @@ func (r *Runner) spec(h config.Hook) (proc.Spec, error) {
 	spec.UID, spec.GID, spec.Groups = acc.UID, acc.GID, acc.Groups
 	spec.Env = with(r.Env, "HOME="+acc.Home, "USER="+acc.Name, "LOGNAME="+acc.Name)
 	return spec, nil
-}
-
-// lookup is the last value of a variable.
-func lookup(env []string, name string) string {
-	value := ""
-	for _, kv := range env {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			value = v
-		}
-	}
-	return value
 }
 
 // with replaces variables.

@@ -58,6 +58,17 @@ func LookPath(name, path string) (string, error) {
 	return "", &LookError{name, ErrNotFound}
 }
 
+// PathOf is the last PATH of an environment, "" where there is none.
+func PathOf(env []string) string {
+	path := ""
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = value
+		}
+	}
+	return path
+}
+
 func checkFile(file string) error {
 	st, err := os.Stat(file)
 	switch {
